@@ -12,7 +12,7 @@ from runnable_ci.analysis.comparison.runs import RunRead
 from runnable_ci.analysis.scratch import scratch_folder
 from runnable_ci.engine.provenance.stored_reads import reads_of
 from runnable_ci.errors import RunNotFoundError, UsageError, did_you_mean
-from runnable_ci.pipeline.command_line import of_store
+from runnable_ci.pipeline.command_line import http_option, of_store
 from runnable_ci.runs.catalog import Catalog
 from runnable_ci.runs.listing.summary import Summary, project_runs
 from runnable_ci.runs.model import PROCESSING, SUCCESS, RunLog
@@ -35,7 +35,18 @@ class ComparedRun:
 
     layout: Layout
     log: RunLog
-    where: str = ""
+    registry: Registry | None = None
+    """Where it was pulled from, into a store for this command alone."""
+
+    @property
+    def where(self) -> str:
+        """The registry's name; empty for a run of the store."""
+        return self.registry.label if self.registry else ""
+
+    @property
+    def reference(self) -> str:
+        """How commands call it."""
+        return f"{self.where}:{self.log.run_id}" if self.registry else self.log.run_id
 
     @property
     def catalog(self) -> Catalog:
@@ -62,10 +73,18 @@ def require_ended(run: ComparedRun) -> ComparedRun:
     """Return a run. Raises `UsageError` for one that is in progress, of which it is not known what it gives."""
     run_id = run.log.run_id
     if run.log.status == PROCESSING:
-        words = ("show", f"{run.where}:{run_id}" if run.where else run_id, "--watch")
-        show = command(*words) if run.where else of_store(run.layout, *words)
+        show = command_on(run.layout, "show", run, "--watch")
         raise UsageError(f"run {run_id} is in progress: what it gives is not known yet", hint=f"`{show}` follows it")
     return run
+
+
+def command_on(layout: Layout, *words: str | ComparedRun) -> str:
+    """Return a command on runs, typed in the current folder; `layout` is the store of those of no registry."""
+    runs = [word for word in words if isinstance(word, ComparedRun)]
+    typed = [word.reference if isinstance(word, ComparedRun) else word for word in words]
+    registry = next((run.registry for run in runs if run.registry), None)
+    typed += http_option(registry.plain_http) if registry else []
+    return command(*typed) if all(run.registry for run in runs) else of_store(layout, *typed)
 
 
 @contextmanager
@@ -122,14 +141,20 @@ class RunFinder:
     def _is_definite(self, word: str) -> bool:
         return word == LATEST or self.knows(word) or ("/" in word and ":" in word)
 
-    def here(self, word: str, other: RunLog) -> ComparedRun:
-        """Return the newest run of the store that a word describes, of the pipeline of the `other` run, before that.
+    def before(self, other: ComparedRun, word: str) -> ComparedRun:
+        """Return the newest run that a word describes, of the pipeline of the `other` run, before that.
 
-        Raises `RunNotFoundError`.
+        It is one of the store, or of the registry that the other is of. Raises `RunNotFoundError`, `StoreError`.
         """
-        earlier = [one for one in self._summaries if one.name == other.name and one.start_time < other.start_time]
-        if not (found := _newest(earlier, word, other.run_id)):
-            raise RunNotFoundError(f"no run before {other.run_id} is `{word}`")
+        published = [run.summary for run in list_merged(other.registry, self.layout)] if other.registry else []
+        everything = {one.run_id: one for one in (*published, *self._summaries)}.values()
+        log = other.log
+        earlier = [one for one in everything if one.name == log.name and one.start_time < log.start_time]
+        found = _newest(sorted(earlier, key=lambda one: one.start_time), word, log.run_id)
+        if not found:
+            raise RunNotFoundError(f"no run before {log.run_id} is `{word}`")
+        if other.registry and not self.knows(found):
+            return self.from_registry(other.registry, found)
         return self._here(found)
 
     @cached_property
@@ -180,7 +205,7 @@ class RunFinder:
         folder = self.stack.enter_context(scratch_folder())
         layout = Layout(folder / ".runnable")
         pulled = pull(layout, registry, reference, only_log=not self.whole)
-        return ComparedRun(layout, load(layout, pulled.run_id), registry.label)
+        return ComparedRun(layout, load(layout, pulled.run_id), registry)
 
 
 def _newest(found: Sequence[Summary], word: str, other: str) -> str:

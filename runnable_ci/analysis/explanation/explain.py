@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any, Final
 
 from runnable_ci.analysis.comparison.blocks import headlines
@@ -35,15 +36,17 @@ def explanation(
     compared: RunComparison | None,
     *,
     outputs: Mapping[str, str],
-    own_name: Callable[[str], str],
+    own_name: Callable[[str, str], str],
+    not_compared: str,
     commands: Mapping[str, str],
     redacted: Callable[[str], str] = lambda text: text,
 ) -> dict[str, Any]:
     """Return the document of a run, at most `LIMIT_BYTES` as JSON.
 
-    `compared` is the comparison with the last run that succeeded (A), `outputs` the last that failed steps wrote by
-    name, `own_name` returns the name of one of the project's own files, else nothing, `commands` are those to
-    continue with, by what they do.
+    `compared` is the comparison with the last run that succeeded (A), `not_compared` why there is none,
+    `outputs` the last that failed steps wrote by name, `own_name` returns for a step, and a file that its output
+    names, the name of one of the project's own files, else nothing, `commands` are those to continue with, by what
+    they do.
     """
     for steps, lines, differences, characters in _LEVELS:
         cut = _Cut(steps, lines, differences, characters, redacted)
@@ -53,6 +56,7 @@ def explanation(
             "failures": [
                 _failure(log, name, compared, outputs.get(name, ""), own_name, cut) for name in _failed(log)[:steps]
             ],
+            "not_compared": not_compared,
             "changed": _changed(compared, cut),
             "steps": _by_state(log, steps),
             "commands": dict(commands),
@@ -110,7 +114,7 @@ def _run(log: RunLog, cut: _Cut) -> dict[str, Any]:
 
 
 def _failure(
-    log: RunLog, name: str, compared: RunComparison | None, output: str, own_name: Callable[[str], str], cut: _Cut
+    log: RunLog, name: str, compared: RunComparison | None, output: str, own_name: Callable[[str, str], str], cut: _Cut
 ) -> dict[str, Any]:
     step = log.steps[name]
     if is_only_branches(step) or not step.attempts:
@@ -118,7 +122,7 @@ def _failure(
     last = step.attempts[-1]
     exception = last.exception
     differs = _own_differences(compared, name)
-    place = place_in(exception.traceback if exception else output, own_name)
+    place = place_in(exception.traceback if exception else output, partial(own_name, name))
     changed = next((one.name for one in differs if one.kind == "code"), "")
     file, line = (exception.file, exception.line) if exception and exception.file else (place or (changed, 0))
     lines = output.splitlines()[-cut.lines :]
@@ -144,7 +148,6 @@ def _failure(
             if key in last.input_parameters
         },
         "differs": [_difference(one, compared.names if compared else A_AND_B) for one in differs[: cut.differences]],
-        "not_compared": "" if compared else "there is no other run that succeeded",
     }
     return {key: value for key, value in found.items() if value not in ("", None, [], {}) or key in ("file", "line")}
 

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from runnable_ci.analysis.comparison.endings import ended_in_words, short_why
 from runnable_ci.analysis.comparison.model import RunComparison
-from runnable_ci.analysis.comparison.which import LATEST_SUCCESS, ComparedRun, RunFinder
+from runnable_ci.analysis.comparison.which import LATEST_SUCCESS, ComparedRun, RunFinder, command_on
 from runnable_ci.analysis.explanation.explain import as_json, explanation
 from runnable_ci.cli.compare.diff import compared, opened_finder
 from runnable_ci.cli.context import make_redactor
 from runnable_ci.config import Settings
 from runnable_ci.engine.run_project import own_file
-from runnable_ci.errors import RunNotFoundError
+from runnable_ci.errors import RunNotFoundError, StoreError
+from runnable_ci.observe.reads import ReadSet
 from runnable_ci.pipeline import command_line
 from runnable_ci.runs.model import PROCESSING, SUCCESS
 from runnable_ci.runs.reader import last_output
 from runnable_ci.store.local import Layout
 from runnable_ci.util.console import console
-from runnable_ci.util.shell_command import command
 
 _TAIL_BYTES = 32 * 1024
+_OF_OTHERS = frozenset({"site-packages", "dist-packages", ".venv", "venv", "node_modules", ".runnable"})
+_LIBRARY = re.compile(r"/lib(?:64)?/python[\d.]+/")
 
 
 def explain(layout: Layout, run: str, *, as_document: bool, settings: Settings, environ: Mapping[str, str]) -> None:
@@ -30,15 +33,16 @@ def explain(layout: Layout, run: str, *, as_document: bool, settings: Settings, 
     workspace = layout.folder.parent
     with opened_finder(layout, settings, environ, whole=True) as finder:
         found = finder.run(run)
-        other = _last_success(finder, found)
+        other, not_compared = _last_success(finder, found)
         document = explanation(
             found.log,
             _compared(other, found, workspace, environ) if other else None,
+            not_compared=not_compared,
             outputs={
                 name: last_output(found.layout, found.log, name, limit_bytes=_TAIL_BYTES)
                 for name in found.log.failed_steps()
             },
-            own_name=lambda file: _own_name(file, workspace),
+            own_name=lambda step, file: _own_name(file, workspace, found.read().reads.get(step)),
             commands=_commands(layout, found, other),
             redacted=make_redactor(settings, environ).text,
         )
@@ -52,39 +56,46 @@ def _compared(other: ComparedRun, found: ComparedRun, workspace: Path, environ: 
     return compared(other, found, workspace, environ, (f"run {other.log.run_id}", f"run {found.log.run_id}"))
 
 
-def _last_success(finder: RunFinder, found: ComparedRun) -> ComparedRun | None:
+def _last_success(finder: RunFinder, found: ComparedRun) -> tuple[ComparedRun | None, str]:
+    """Return the run to compare with, or why there is none."""
     try:
-        return finder.here(LATEST_SUCCESS, found.log)
+        return finder.before(found, LATEST_SUCCESS), ""
     except RunNotFoundError:
-        return None
+        return None, "there is no other run that succeeded"
+    except StoreError as e:
+        return None, f"the last run that succeeded could not be read: {e.message}"
 
 
-def _own_name(file: str, workspace: Path) -> str:
-    """Return the name of a file below the project's folder; empty for any other one, and for a package's."""
+def _own_name(file: str, workspace: Path, read: ReadSet | None) -> str:
+    """Return the name of a file below the project's folder; empty for any other one, and for a package's.
+
+    A step that ran in another folder names its files as they are there: by their ends they are those that it read.
+    """
     path = (workspace / file).resolve()
-    if not path.is_relative_to(workspace.resolve()):
+    if path.is_relative_to(workspace.resolve()):
+        parts = path.relative_to(workspace.resolve()).parts
+        return "/".join(parts) if path.is_file() and not _OF_OTHERS.intersection(parts) else ""
+    if _OF_OTHERS.intersection(path.parts) or _LIBRARY.search(file) or read is None:
         return ""
-    parts = path.relative_to(workspace.resolve()).parts
-    is_other = {"site-packages", ".venv", "venv", "node_modules", ".runnable"}.intersection(parts)
-    return "" if is_other or not path.is_file() else "/".join(parts)
+    return max((name for name in read.files if f"/{file}".endswith(f"/{name}")), key=len, default="")
 
 
 def _commands(layout: Layout, run: ComparedRun, other: ComparedRun | None) -> dict[str, str]:
     """Return the commands to continue with, whole."""
     log = run.log
-    where = f"{run.where}:{log.run_id}" if run.where else log.run_id
     file = own_file(log, layout.folder.parent)
     found = {}
     if log.status == PROCESSING:
-        show = ("show", where, "--watch")
-        found["follow"] = command(*show) if run.where else command_line.of_store(layout, *show)
+        found["follow"] = command_on(layout, "show", run, "--watch")
     elif log.status != SUCCESS:
-        resume = command("retry", where) if run.where or file is None else command_line.retry(where, file, layout)
+        resume = command_on(layout, "retry", run)
+        if file is not None and not run.registry:
+            resume = command_line.retry(log.run_id, file, layout)
         found["resume"] = resume
         found["plan of the resume"] = f"{resume} --dry-run"
-    found["output"] = command_line.of_store(layout, "logs", log.run_id)
+    found["output"] = command_on(layout, "logs", run)
     if other is not None:
-        found["what changed"] = command_line.of_store(layout, "diff", other.log.run_id, log.run_id)
+        found["what changed"] = command_on(layout, "diff", other, run)
     return found
 
 
@@ -105,6 +116,8 @@ def _lines(document: Mapping[str, Any]) -> Iterator[str]:
         yield ""
         yield f"since run {changed['since']['run_id']}, the last that succeeded:"
         yield from (f"  {line}" for line in (*changed["says"], *changed["commits"]))
+    if why := document.get("failures") and document.get("not_compared"):
+        yield from ("", f"not compared: {why}")
     if skipped := document.get("steps", {}).get("skipped_because"):
         yield ""
         yield from (f"`{label}` did not run: {why}" for label, why in skipped.items())

@@ -13,7 +13,7 @@ from runnable_ci.analysis.report.page import page_of
 from runnable_ci.cli.compare.diff import clone_around, opened_finder
 from runnable_ci.cli.context import make_redactor
 from runnable_ci.config import Settings
-from runnable_ci.errors import RunnableError, RunNotFoundError, UsageError
+from runnable_ci.errors import RunnableError, RunNotFoundError, StoreError, UsageError
 from runnable_ci.pipeline.project import load as load_project
 from runnable_ci.runs.model import PROCESSING
 from runnable_ci.store.local import Layout
@@ -73,9 +73,11 @@ def _other(finder: RunFinder, run: ComparedRun, against: str | None) -> tuple[Co
     if run.log.status == PROCESSING:
         return None, "The run is in progress: it is compared with another one when it has ended."
     try:
-        return finder.here(LATEST_SUCCESS, run.log), ""
+        return finder.before(run, LATEST_SUCCESS), ""
     except RunNotFoundError:
         return None, "There is no other run that succeeded, to compare with."
+    except StoreError as e:
+        return None, f"The last run that succeeded could not be read: {e.message}"
 
 
 def _needs(workspace: Path, run: ComparedRun) -> dict[str, tuple[str, ...]] | None:

@@ -217,7 +217,7 @@ def _reads(a: Attempted, b: Attempted) -> Iterator[RunDifference]:
             found.made_by,
             found.note,
         )
-    yield from _without_unknown(a, b, table_differences("read", one.outside, other.outside))
+    yield from _as_far_as_read(a, b, table_differences("read", one.outside, other.outside))
     yield from _without_unknown(a, b, table_differences("read", one.links, other.links))
     yield from _listings(one, other, {*one.files, *other.files})
 

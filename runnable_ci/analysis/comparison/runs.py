@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any
 
 from runnable_ci.analysis.comparison.attempts import (
@@ -219,7 +220,9 @@ def _content_in(
             if one.name == path:
                 known = (one.before, one.after)[at]
                 return known or ("" if one.change == ("added", "removed")[at] else None)
-        return next((reads.files[path].digest for reads in run.reads.values() if path in reads.files), None) or None
+        in_files = (reads.files[path].digest for reads in run.reads.values() if path in reads.files)
+        outside = (reads.outside[path] for reads in run.reads.values() if path in reads.outside)
+        return next(chain(in_files, outside), None) or None
 
     return content
 

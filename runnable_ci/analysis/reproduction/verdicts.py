@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from runnable_ci.analysis.comparison.contents.compare import ContentComparison, Tolerance
 from runnable_ci.analysis.comparison.endings import ended_in_words, short_why
-from runnable_ci.analysis.comparison.model import RunComparison, RunDifference, StepComparison
-from runnable_ci.analysis.comparison.wording import in_words
+from runnable_ci.analysis.comparison.model import NOT_READ, RunComparison, RunDifference, StepComparison
+from runnable_ci.analysis.comparison.wording import in_words, noun_of
 from runnable_ci.runs.notes.notes_model import StepVerdict, Verdict
 from runnable_ci.util.text import listed
 
@@ -89,6 +89,11 @@ def _verdict(
         return StepVerdict(verdict="not comparable", reason=f"{reason}; {begun[step.name]}", follows=origin)
     if inputs:
         return StepVerdict(verdict="not comparable", reason=f"{reason}; it was given something else: {_listed(inputs)}")
+    unread = [one for one in step.inputs if one.note == NOT_READ and not one.made_by]
+    if step.in_a != step.in_b and unread:
+        named = listed(map(noun_of, unread), at_most=_NAMED_MAX)
+        reason += f"; what was not read before the end may have been something else: {named}"
+        return StepVerdict(verdict="not comparable", reason=reason)
     return StepVerdict(verdict="different", reason=reason, follows=origin)
 
 

@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from program_server import PROGRAM as PROGRAM
+from program_server import run_program
 from support import WAIT_S, environment
 
 from runnable_ci.runs.document import decode
@@ -35,7 +37,6 @@ threading.Thread.start = limited
 from runnable_ci.__main__ import main
 main()
 """
-PROGRAM = str(Path(sys.executable).with_name("runnable-ci"))
 
 
 @dataclass(frozen=True)
@@ -58,14 +59,8 @@ class Workspace:
 
     def runnable(self, *arguments: str, code: int = 0, at: str = ".", **variables: str) -> Done:
         """Run `runnable-ci` to its end, which must be with this exit code and without a traceback of its own."""
-        done = subprocess.run(
-            [PROGRAM, *arguments],
-            cwd=self.folder / at,
-            env={**self.environ, **variables},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=WAIT_S,
-        )
+        environ = {**self.environ, **variables}
+        done = run_program(arguments, folder=self.folder / at, environ=environ, timeout_s=WAIT_S)
         out, err = done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
         assert done.returncode == code, f"exit code {done.returncode}\n{out}\n{err}"
         assert "runnable_ci/" not in err, err

@@ -2,34 +2,19 @@
 
 from __future__ import annotations
 
-import functools
-import gc
-import importlib
 import os
-import pkgutil
 import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import runnable_ci
+from program_server import load_all
+
 from runnable_ci.cli.app import app
 from runnable_ci.cli.errors import run
 
 HANGS_S = 60
-
-
-@functools.cache
-def load_all() -> None:
-    """Load every module of the program once, for all children: a command loads its own when it is given.
-
-    Not what only the user's interpreter runs, as the program that executes notebooks: it changes its process.
-    """
-    for module in pkgutil.walk_packages(runnable_ci.__path__, "runnable_ci."):
-        if not module.name.endswith(("__main__", "notebook.execute", "notebook.kernel_main")):
-            importlib.import_module(module.name)
-    gc.freeze()  # children need not look at what they share
 
 
 def runnable(

@@ -51,11 +51,11 @@ class PlanState:
         self._positions = {name: (i,) for i, name in enumerate(self.pipeline.steps)}
 
     def failed_steps(self) -> list[str]:
-        """Return the steps whose failure is one of the run."""
+        """Return the steps whose failure is one of the run, in the order of the pipeline."""
         return [
             name
-            for name, outcome in self.settled.items()
-            if outcome is Outcome.FAILED
+            for name in sorted(self.settled, key=self.position)
+            if self.settled[name] is Outcome.FAILED
             and not self.steps[name].continue_on_error
             and not (name in self.open and self.open[name].failed(self))
         ]

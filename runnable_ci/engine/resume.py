@@ -106,7 +106,7 @@ def carry_on(
 
     A run that has only just begun has the beginning of its invocation already.
     """
-    is_new, run_id, printer, whole = not log.invocations, log.run_id, session.options.printer, session.project.pipeline
+    before, run_id, printer, whole = len(log.invocations), log.run_id, session.options.printer, session.project.pipeline
     session = _of_its_steps(session, log, retry)
     project = session.project
     with opening as recorder:
@@ -130,7 +130,7 @@ def carry_on(
 
             require_images(planned.containers, project, running)
         mocked = _mocked(session, retry)
-        if not is_new:
+        if len(log.invocations) == before:
             identity = _pipeline_identity(project, log, retry)
             started = session.started(log, "retry", planned.parameters, pipeline_identity=identity)
             recorder.record(retry.job.begun(started, whole.dag_hash()) if retry.job else started)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from runnable_ci.runs.model import RunLog, StepAttempt, StepLog
@@ -30,11 +31,20 @@ def comparable(log: RunLog) -> dict[str, Any]:
 
 
 def assert_equal(one: RunLog, other: RunLog) -> None:
-    """Fail where two runs differ in anything but machines and moments, by the first thing that does."""
-    left, right = comparable(one), comparable(other)
-    for name in sorted({*left["steps"], *right["steps"]}):
-        assert left["steps"].get(name) == right["steps"].get(name), name
-    assert left == right
+    """Fail where two runs differ in anything but machines and moments, by what does."""
+    differences = [*_differences(comparable(one), comparable(other), "")]
+    assert not differences, "\n".join(differences)
+
+
+def _differences(one: Any, other: Any, where: str) -> Iterator[str]:
+    if isinstance(one, dict) and isinstance(other, dict):
+        for key in dict.fromkeys([*one, *other]):
+            yield from _differences(one.get(key), other.get(key), f"{where}.{key}")
+    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        for at, pair in enumerate(zip(one, other, strict=True)):
+            yield from _differences(*pair, f"{where}[{at}]")
+    elif one != other:
+        yield f"{where}: {one!r}, and {other!r}"
 
 
 def _step(step: StepLog, run_id: str) -> dict[str, Any]:

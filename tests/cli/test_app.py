@@ -40,10 +40,10 @@ def test_help(tmp_path: Path) -> None:
             "run",
         ),
         (
-            ("run", "--from", "fit"),
+            ("show", "--from", "fit"),
             "no such option: --from",
-            "--from is an option of other commands: `--from STEP` of retry, dispatch; `--from REG",
-            "run",
+            "--from is an option of other commands: `--from FOLDER` of run; `--from STEP` of ret",
+            "show",
         ),
         (("gc", "--zzz"), "no such option: --zzz", "`runnable-ci gc --help` shows", "gc"),
         (("show",), "missing argument `RUN_ID|REFERENCE`", "`runnable-ci show --help` shows", "show"),

@@ -66,4 +66,7 @@ def _attempt(attempt: StepAttempt) -> dict[str, Any]:
     codes = [
         (it.code_identifier, it.code_identifier_type, it.code_identifier_dependable) for it in attempt.code_identities
     ]
-    return {**attempt.model_dump(exclude=_OF_THE_PLACE), "code": codes}
+    found = {**attempt.model_dump(exclude=_OF_THE_PLACE), "code": codes}
+    if attempt.checkpoint:
+        found["checkpoint"] |= {"time": "", "files": {n: f.data_hash for n, f in attempt.checkpoint.files.items()}}
+    return found

@@ -15,9 +15,13 @@ from pathlib import Path
 import pytest
 from cli import Workspace, elsewhere, workspace
 from equal_logs import assert_equal
+from notebooks import notebook
+from podman import IMAGE, Podman, podman_with_image
 from random_graphs import Generator
 from slurm import slurm_server
 from sshd import ssh_server
+
+from runnable_ci.runs.model import RunLog
 
 RUNS = int(os.environ.get("ENGINE_RUNS", "1"))
 SEED = int(os.environ.get("ENGINE_SEED", "0"))
@@ -62,6 +66,13 @@ def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
         yield Engines(tmp_path_factory.mktemp("engines"), stack)
 
 
+@pytest.fixture(scope="module")
+def podman() -> Iterator[Podman]:
+    """Podman with the image, once for all tests."""
+    with podman_with_image() as found:
+        yield found
+
+
 @pytest.mark.parametrize("seed", range(SEED, SEED + RUNS))
 @pytest.mark.parametrize("name", STARTS)
 def test_every_engine_leaves_the_same_log(engines: Engines, tmp_path: Path, name: str, seed: int) -> None:
@@ -85,14 +96,79 @@ def test_every_engine_leaves_the_same_log(engines: Engines, tmp_path: Path, name
         here, there = places["here"].log("r"), places["there"].log("r")
         used = {one.executor for step in there.steps.values() for one in step.attempts}
         assert used <= {"it"}, used
-        for step in there.steps.values():
-            step.attempts = [one.model_copy(update={"executor": ""}) for one in step.attempts]
-        assert_equal(here, there)
+        assert_equal(here, without_executor(there))
         command = ["retry", "r"]
         if attempt < len(broken):
             for project in places.values():
                 (project.folder.parent / "broken" / broken[attempt]).unlink()
     assert here.status == "SUCCESS", pipeline
+
+
+KINDS = f"""
+name = "kinds"
+[parameters]
+lr = 2
+[steps.shell]
+run = "echo 4 > data.txt"
+catalog = {{ put = ["data.txt"] }}
+[steps.python]
+python = "code:fit"
+returns = {{ score = "metric", model = "object" }}
+[steps.notebook]
+notebook = "look.ipynb"
+returns = ["seen"]
+[steps.container]
+container = "{IMAGE}"
+run = "cat data.txt > copied.txt; echo $FROM_IMAGE $score"
+catalog = {{ get = ["data.txt"], put = ["copied.txt"] }}
+[steps.training]
+run = '''
+at=$(cat state.txt 2>/dev/null || echo 0)
+while [ $at -lt 3 ]; do
+  at=$((at + 1)); echo $at > state.txt; echo "epoch $at"; sleep 0.3
+  [ $at != 2 ] || [ -e ../well ] || exit 9
+done
+echo $at > trained.txt
+'''
+checkpoint = ["state.txt"]
+catalog = {{ put = ["trained.txt"] }}
+"""
+CODE = """
+def fit(lr):
+    found = int(open("data.txt").read()) * lr
+    return {"score": found, "model": {"w": [found]}}
+"""
+
+
+@pytest.mark.parametrize("name", STARTS)
+def test_every_kind_of_step_runs_elsewhere(engines: Engines, podman: Podman, tmp_path: Path, name: str) -> None:
+    """Python, notebook, shell and container steps, and one that resumes from its checkpoint."""
+    looked = notebook("lr = 1", "print('score', score)\nseen = score + lr")
+    files = {"code.py": CODE, "look.ipynb": looked, ".gitignore": "*.txt\n__pycache__\n"}
+    (tmp_path / "here").mkdir()
+    (tmp_path / "there").mkdir()
+    pipeline = f"{KINDS}[executors.it]\n{engines[name].executor}\n"
+    local = workspace(tmp_path / "here", {**files, "runnable.toml": pipeline})
+    far = elsewhere(local, tmp_path / "there")
+    far.environ.update(engines[name].environ)
+    for project, options in ((local, ["-j", "1"]), (far, ["--executor", "it"])):
+        project.environ.update(podman.environ, RUNNABLE_CI_CONTAINER_ENGINE="podman")
+        project.runnable("run", "--run-id", "r", *options, code=1)
+        (project.folder.parent / "well").touch()
+        project.runnable("retry", "r", *options)
+        assert project.read("trained.txt") == "3\n"
+        assert project.read("copied.txt") == "4\n"
+        assert "epoch 1" not in project.runnable("logs", "r", "training").out
+    there = far.log("r")
+    assert {one.executor for step in there.steps.values() for one in step.attempts} == {"it"}
+    assert_equal(local.log("r"), without_executor(there))
+
+
+def without_executor(log: RunLog) -> RunLog:
+    """Return a log as of a run whose steps all ran on its own machine."""
+    for step in log.steps.values():
+        step.attempts = [one.model_copy(update={"executor": ""}) for one in step.attempts]
+    return log
 
 
 def break_steps(project: Workspace, broken: Iterable[str]) -> None:

@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -105,6 +106,7 @@ def run_far(
             containers = _containers(setting, ticket, layout, there, reporter)
             reads = _reads(setting, ticket, catalog, observer, redactor, containers)
             context = _context(setting, catalog, supervisor, reporter, reads, redactor, there, scratch, folder)
+            context = replace(context, containers=containers)
             checkpoints = FarCheckpoints(folder, reporter, ticket.attempt)
             context.products.report = checkpoints.report
             context.products.edited = set(ticket.edited)

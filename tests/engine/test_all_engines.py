@@ -16,7 +16,7 @@ import pytest
 from cli import Workspace, elsewhere, workspace
 from equal_logs import assert_equal
 from notebooks import notebook
-from podman import IMAGE, Podman, podman_with_image
+from podman import IMAGE, Podman, podman_with_image, python_volumes
 from random_graphs import Generator
 from slurm import slurm_server
 from sshd import ssh_server
@@ -25,6 +25,7 @@ from runnable_ci.runs.model import RunLog
 
 RUNS = int(os.environ.get("ENGINE_RUNS", "1"))
 SEED = int(os.environ.get("ENGINE_SEED", "0"))
+ROOT = Path(__file__).parent.parent.parent
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,24 @@ def _slurm(_folder: Path, stack: ExitStack) -> Engine:
     return Engine('slurm = { partition = "all", time = "10m" }', cluster.environ)
 
 
-STARTS: Mapping[str, Callable[[Path, ExitStack], Engine]] = {"ssh": _ssh, "slurm": _slurm}
+def _srun(_folder: Path, stack: ExitStack) -> Engine:
+    cluster = stack.enter_context(slurm_server())
+    return Engine('command = "srun -p all -n 1 -c {cpus} sh -c {}"', cluster.environ)
+
+
+def _podman(folder: Path, stack: ExitStack) -> Engine:
+    engine = stack.enter_context(podman_with_image())
+    shared = [f"{place}:{place}" for place in ("/usr", "/etc", folder.parent, ROOT)]
+    volumes = "".join(f" -v {volume}" for volume in (*shared, *python_volumes()))
+    return Engine(f"command = 'podman run --rm{volumes} {IMAGE} sh -c {{}}'", engine.environ)
+
+
+STARTS: Mapping[str, Callable[[Path, ExitStack], Engine]] = {
+    "ssh": _ssh,
+    "slurm": _slurm,
+    "srun": _srun,
+    "podman": _podman,
+}
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +158,7 @@ def fit(lr):
 """
 
 
-@pytest.mark.parametrize("name", STARTS)
+@pytest.mark.parametrize("name", ["ssh", "slurm"])
 def test_every_kind_of_step_runs_elsewhere(engines: Engines, podman: Podman, tmp_path: Path, name: str) -> None:
     """Python, notebook, shell and container steps, and one that resumes from its checkpoint."""
     looked = notebook("lr = 1", "print('score', score)\nseen = score + lr")

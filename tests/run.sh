@@ -6,7 +6,8 @@
 # 1,000 random pipelines (or RANDOM_RUNS) with matrices, loops and tries, broken and resumed; 1,000 times (or
 # INDEX_ROUNDS) two writers of one index at once; 20 kills (or CHECKPOINT_KILLS) of a training with checkpoints, and 20
 # (or JOB_KILLS) of the jobs of one; all culprits that are planted for `reproduce --times`; 20 random pipelines
-# (or ENGINE_RUNS) by each engine; and all commands on a second real registry, Pulp on PostgreSQL.
+# (or ENGINE_RUNS) by each engine, 4 of them (or ENGINE_JOBS) as jobs; and all commands on a second real registry, Pulp on
+# PostgreSQL.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python="${PYTHON:-python3}"
@@ -19,7 +20,7 @@ if [ "${1:-}" = --long ]; then
     set -- tests/runs/test_real_registries.py tests/test_resume_equals_fresh.py tests/test_faults.py \
         tests/test_damaged_stores.py tests/engine/test_resumed_equals_unbroken.py \
         tests/runs/test_reuse_in_a_registry.py tests/test_checkpoints.py tests/github/test_training_over_jobs.py \
-        tests/analysis/test_culprits.py tests/engine/test_all_engines.py "$@"
+        tests/analysis/test_culprits.py tests/engine/test_all_engines.py tests/github/random_jobs.py "$@"
 fi
 
 missing=()

@@ -66,9 +66,9 @@ def runner(tmp_path: Path, served: Served) -> Iterator[Runner]:
         yield Runner(tmp_path / "runner", server, wheelhouse(ROOT / ".cache"), variables)
 
 
-def pushed(tmp_path: Path, pipeline: str) -> Workspace:
+def pushed(tmp_path: Path, pipeline: str, **files: str) -> Workspace:
     """A repository with the pipeline and its workflow, where the runner checks out from."""
-    project = workspace(tmp_path, {"runnable.toml": pipeline, ".gitignore": "*.txt\n*.out\n.runnable\n"})
+    project = workspace(tmp_path, {"runnable.toml": pipeline, ".gitignore": "*.txt\n*.out\n.runnable\n", **files})
     project.runnable("workflow")
     bare = tmp_path / "git" / REPOSITORY
     project.git("init", "-q", "--bare", str(bare))

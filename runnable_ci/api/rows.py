@@ -54,6 +54,7 @@ def step_rows(log: Mapping[str, Any]) -> List[Row]:
             "attempts": len(step["attempts"]),
             "start_time": last["start_time"] if last else "",
             "seconds": seconds_between(last["start_time"], last["end_time"]) if last else None,
+            "executor": last.get("executor", "") if last else "",
             "exit_code": last["exit_code"] if last else None,
             "message": step["message"],
             "reason": last["reason"] if last else "",

@@ -78,6 +78,12 @@ def test_a_run_over_ssh(ssh: Ssh, tmp_path: Path) -> None:
     assert make.log is not None
     assert log.environments[make.environment].machine is not None
     assert "data" in project.runnable("logs", "latest", "here").out
+    rows = [line.split() for line in project.runnable("show", "latest").out.splitlines() if " SUCCESS " in line]
+    assert [("node" in row, row[0]) for row in rows if row[0] in log.steps] == [
+        (True, "make"),
+        (True, "use"),
+        (False, "here"),
+    ]
     assert not (project.store / "elsewhere" / log.run_id).exists()
     assert not ssh.sessions()
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from runnable_ci.analysis.history.query import shown_status
 from runnable_ci.cli.show.machine import machine_line
-from runnable_ci.cli.show.rows import HEAD, step_rows
+from runnable_ci.cli.show.rows import step_rows, steps_table
 from runnable_ci.errors import UsageError
 from runnable_ci.pipeline import command_line
 from runnable_ci.runs.branches.labels import failed_steps, is_only_branches, label_of, shortened, step_named
@@ -188,7 +188,7 @@ def _python(environment: Environment) -> str:
 
 
 def _steps(log: RunLog) -> list[str]:
-    return table(HEAD, step_rows(log))
+    return steps_table(step_rows(log))
 
 
 def _writers(layout: Layout, log: RunLog) -> list[str]:

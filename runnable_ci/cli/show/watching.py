@@ -6,14 +6,14 @@ import time
 from collections.abc import Callable
 
 from runnable_ci.cli.show.follow import POLL_S
-from runnable_ci.cli.show.rows import HEAD, step_rows
+from runnable_ci.cli.show.rows import step_rows, steps_table
 from runnable_ci.runs.model import PROCESSING, RunLog
 from runnable_ci.runs.paths import is_running
 from runnable_ci.runs.reader import load
 from runnable_ci.store.local import Layout
 from runnable_ci.util.clock import now
 from runnable_ci.util.console import console
-from runnable_ci.util.text import format_elapsed, seconds_between, table
+from runnable_ci.util.text import format_elapsed, seconds_between
 
 
 def watch(layout: Layout, run_id: str, *, sleep: Callable[[float], None] = time.sleep) -> None:
@@ -39,4 +39,4 @@ def steps_now(log: RunLog, time_now: str, *, lines: int) -> list[str]:
     done = sum(step.status != PROCESSING for step in log.steps.values())
     left_out = [f"… and {len(rows) - len(kept)} more"] if len(kept) < len(rows) else []
     head = f"run {log.run_id}: {done} done, {len(running)} running, {elapsed}"
-    return [head, *table(HEAD, [rows[index] for index in kept]), *left_out]
+    return [head, *steps_table([rows[index] for index in kept]), *left_out]

@@ -19,6 +19,7 @@ from runnable_ci.redaction.redactor import Redactor
 from runnable_ci.runs.catalog import Catalog
 from runnable_ci.runs.events import Started
 from runnable_ci.runs.model import Invocation, RunLog
+from runnable_ci.runs.paths import ELSEWHERE
 from runnable_ci.runs.products.index import ProductsIndex
 from runnable_ci.runs.products.unfinished import unfinished
 from runnable_ci.runs.reader import catalog_of, products_of
@@ -94,6 +95,11 @@ class RunSession:
             wait_s=options.wait_s,
             say=options.printer.say,
         ) as environ:
+            is_outermost = environ is not options.environ  # else a step of the run that holds it began this one
+            if is_outermost and (self.project.layout.folder / ELSEWHERE).is_dir():
+                from runnable_ci.runs.elsewhere.places import require_free_of_others  # few projects have such steps
+
+                require_free_of_others(self.project.layout, run_id)
             yield replace(self, options=replace(options, environ=environ))
 
     def redactor(self, parameters: Mapping[str, Any]) -> Redactor:

@@ -142,6 +142,9 @@ def test_a_killed_run_attaches(ssh: Ssh, tmp_path: Path) -> None:
         process.send_signal(signal.SIGKILL)
     assert attempt_at(project, "slow", "r").status == "PROCESSING"
     assert "slow" in project.runnable("retry", "r", "-n").out
+    refused = project.runnable("run", code=2).err
+    assert "`slow` of run r still works in " in refused
+    assert "`runnable-ci retry r` waits for it, and goes on" in refused
     with project.start("retry", "r") as retry:
         time.sleep(1)
         (project.folder.parent / "go").touch()
@@ -151,6 +154,7 @@ def test_a_killed_run_attaches(ssh: Ssh, tmp_path: Path) -> None:
     assert [len(step.attempts) for step in log.steps.values()] == [1, 1]
     assert log.steps["slow"].attempts[0].outcome == "succeeded"
     assert project.read("out.txt") == "x\ny\n"
+    project.runnable("run")
 
 
 def test_an_end_that_nobody_saw(ssh: Ssh, tmp_path: Path) -> None:

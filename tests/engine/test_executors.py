@@ -144,7 +144,7 @@ def test_a_killed_run_attaches(ssh: Ssh, tmp_path: Path) -> None:
     assert "slow" in project.runnable("retry", "r", "-n").out
     refused = project.runnable("run", code=2).err
     assert "`slow` of run r still works in " in refused
-    assert "`runnable-ci retry r` waits for it, and goes on" in refused
+    assert "`runnable-ci retry r` waits for it, then continues" in refused
     with project.start("retry", "r") as retry:
         time.sleep(1)
         (project.folder.parent / "go").touch()

@@ -180,7 +180,7 @@ def require_free_of_others(layout: Layout, run_id: str) -> None:
                 host = printable(str(taken.get("host")))
                 raise UsageError(
                     f"`{step}` of run {folder.name} still works in {layout.folder.parent}, on {host}",
-                    hint=f"`{of_store(layout, 'retry', folder.name)}` waits for it, and goes on",
+                    hint=f"`{of_store(layout, 'retry', folder.name)}` waits for it, then continues",
                 )
 
 

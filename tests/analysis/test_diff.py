@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -308,3 +309,41 @@ def test_runs_of_a_registry(project: Workspace, served: Served, tmp_path: Path) 
         assert found["a"]["where"] == repository
         assert found["first"]["explanation"] == "`clean` gives something else: data/raw.csv changed"
     assert [run["run_id"] for run in json.loads(other.runnable("runs", "--json").out)] == ["second"]
+
+
+def test_one_word_is_compared_with_the_newest_run(project: Workspace) -> None:
+    """The newest run itself with the last success before it; where there is none that is said."""
+    assert "no run beside first that succeeded" in project.runnable("diff", "first", code=2).err
+    project.runnable("run", "--run-id", "second", "--param", "lr=0.2")
+    for words in (["first"], ["second"]):
+        found = compared(project, *words)
+        assert (found["a"]["run_id"], found["b"]["run_id"]) == ("first", "second")
+    assert "by reuse" not in project.runnable("diff", "first", "first").out
+
+
+def test_environments_are_those_of_the_same_steps(tmp_path: Path) -> None:
+    """A run that came to its shell steps alone has other packages than one with python steps, and none changed."""
+    python = f"{sys.base_prefix}/bin/python{sys.version_info.major}.{sys.version_info.minor}"
+    steps = "[steps.a]\nrun = 'test -e well'\n[steps.b]\npython = 'm:f'\n"
+    made = workspace(tmp_path, {"runnable.toml": f"python = '{python}'\n{steps}", "m.py": "def f():\n    pass\n"})
+    made.write({"well": ""})
+    made.runnable("run", "--run-id", "whole")
+    (made.folder / "well").unlink()
+    made.runnable("run", "--run-id", "half", code=1)
+    log = made.log("whole")
+    keys = {log.steps[name].attempts[-1].environment for name in ("a", "b")}
+    assert len({tuple(log.environments[key].packages) for key in keys}) == 2
+    assert [one for one in compared(made, "whole", "half")["environment"] if one["kind"] == "package"] == []
+
+
+def test_what_was_asked_for_of_inputs_and_branches(tmp_path: Path) -> None:
+    """An input that differs is one, and the output of a matrix is that of its branches."""
+    steps = "[steps.each]\nrun = 'cat in.txt; echo $i'\nstrategy = { matrix = { i = [1, 2] } }\n"
+    made = workspace(tmp_path, {"runnable.toml": steps, "in.txt": "1\n"})
+    made.runnable("run", "--run-id", "one")
+    made.write({"in.txt": "2\n"})
+    made.runnable("run", "--run-id", "two")
+    out = made.runnable("diff", "one", "two", "--file", "in.txt", "--logs", "each").out
+    assert "in.txt: differs; no step made it, so the runs have only its hash" in out
+    assert "each (1): 2 lines added or removed" in out
+    assert "each (2): 2 lines added or removed" in out

@@ -35,6 +35,7 @@ QUERIES = {
     (): "abcd",
     ("--status", "failed"): "c",
     ("--status", "succeeded"): "abd",
+    ("--status", "fail"): "c",
     ("--branch", "topic"): "d",
     ("--tag", "tuned"): "b",
     ("--pipeline", "other"): "",
@@ -67,7 +68,7 @@ WRONG = {
     ("--where", "score >"): "a value is missing",
     ("--sort", "scor"): "did you mean `score`?",
     ("--since", "yesterday"): "such as 2026-11-01",
-    ("--status", "fail"): "did you mean `failed`?",
+    ("--status", "faild"): "did you mean `failed`?",
 }
 
 

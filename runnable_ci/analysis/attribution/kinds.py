@@ -59,12 +59,22 @@ def values_of(log: RunLog) -> dict[str, Any]:
     return {name: value for name, value in last.parameters.items() if name not in last.redacted} if last else {}
 
 
-def code_names(compared: RunComparison, data: Iterable[str], prefix: str) -> tuple[str, ...]:
-    """Return the files of code that differ. `prefix` is the path of the workspace in the repository."""
+def code_names(compared: RunComparison, data: Iterable[str], prefix: str, runs: Iterable[RunRead]) -> tuple[str, ...]:
+    """Return the files of code that differ, those that steps of the `runs` used first, and not what steps made.
+
+    `prefix` is the path of the workspace in the repository.
+    """
     if compared.code.not_known:
         return (f"{compared.code.commit_a[:12]} and {compared.code.commit_b[:12]}: {compared.code.not_known}",)
-    others = {f"{prefix}{path}" for path in data}
-    return tuple(one.name for one in compared.code.files if one.name not in others)
+    used, made = set[str](), set[str]()
+    for run in runs:
+        attempts = [attempt for step in run.log.steps.values() for attempt in step.attempts]
+        used |= {f"{prefix}{path}" for attempt in attempts for path in attempt.modules}
+        used |= {f"{prefix}{path}" for reads in run.reads.values() for path in reads.files}
+        made |= {f"{prefix}{entry.name}" for step in run.log.steps.values() for entry in step.put_entries()}
+    others = {f"{prefix}{path}" for path in data} | made
+    names = [one.name for one in compared.code.files if one.name not in others]
+    return tuple(sorted(names, key=lambda name: name not in used))
 
 
 def data_names(data: Iterable[str], contents: Mapping[str, tuple[str, str]]) -> tuple[str, ...]:

@@ -229,12 +229,13 @@ def opened_plan(
             read = run.read()
             sides[side] = _Side(read, run, tree, difference_here(read, tree, list(run.log.steps)))
         data = data_files(sides["A"].read) | data_files(sides["B"].read)
+        prefix = _prefix(sides["A"].tree.project.workspace)
         here = packages_digest(sides["A"].tree)
         packages, bench = Packages(folder, options.environ), Bench(layout, folder)
         of_data, data_of = _data_difference(sides, data)
         of_packages, made_packages = _package_difference(compared, sides, packages)
         differences = [
-            KindDifference("code", code_names(compared, data, _prefix(sides["A"].tree.project.workspace))),
+            KindDifference("code", code_names(compared, data, prefix, [sides[side].read for side in SIDES])),
             of_data,
             KindDifference("values", value_names(compared, a.log, b.log)),
             of_packages,

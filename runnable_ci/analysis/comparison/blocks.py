@@ -219,6 +219,6 @@ def _duration_rows(steps: Iterable[StepComparison]) -> Iterator[tuple[str, ...]]
 def same_line(found: RunComparison) -> str:
     """Return how many steps are the same."""
     same = [one for one in found.steps if not one.differs]
-    taken = sum(one.is_same_attempt for one in same)
+    taken = sum(one.is_same_attempt for one in same) if found.a.run_id != found.b.run_id else 0
     words = f"{pluralize(len(same), 'step')} of {len(found.steps)} the same"
     return f"{words}, {taken} of them by reuse" if taken else words

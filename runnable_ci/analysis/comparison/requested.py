@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from runnable_ci.analysis.comparison.contents.compare import ContentComparison, Reader, Tolerance, compare_files
@@ -10,7 +10,7 @@ from runnable_ci.analysis.comparison.which import ComparedRun
 from runnable_ci.analysis.scratch import scratch_folder
 from runnable_ci.errors import BlobMissingError, StoreError, UsageError, did_you_mean
 from runnable_ci.pipeline.patterns import may_name
-from runnable_ci.runs.branches.labels import step_named
+from runnable_ci.runs.branches.labels import label_of, step_named
 from runnable_ci.runs.files.links import put_files
 from runnable_ci.runs.model import CatalogEntry
 from runnable_ci.runs.reader import output_of, suggest_pull
@@ -31,14 +31,30 @@ def compare_requested_files(
 ) -> Iterator[Requested]:
     """Yield how files differ, by names or globs. Raises `UsageError` for a pattern that no file of either run fits."""
     tables = [put_files(run.log) for run in (a, b)]
-    names = sorted({*tables[0], *tables[1]})
+    inputs = [_read_files(run) for run in (a, b)]
+    names = sorted({*tables[0], *tables[1], *inputs[0], *inputs[1]})
     for pattern in patterns:
         if not any(_fits(pattern, name) for name in names):
             hint = did_you_mean(pattern, names, "`catalog RUN_ID` lists the files of a run")
             raise UsageError(f"neither run has a file `{pattern}`", hint=hint)
     for name in names:
         if any(_fits(pattern, name) for pattern in patterns):
-            yield _file(name, a, b, tables, reader)
+            is_made = any(name in table for table in tables)
+            yield _file(name, a, b, tables, reader) if is_made else _input(name, inputs)
+
+
+def _read_files(run: ComparedRun) -> dict[str, str]:
+    """Return the files that steps read or were given, with their sha256."""
+    given = {one.name: one.data_hash for step in run.log.steps.values() for one in step.data_catalog}
+    return given | {path: one.digest for reads in run.read().reads.values() for path, one in reads.files.items()}
+
+
+def _input(name: str, inputs: Sequence[Mapping[str, str]]) -> Requested:
+    then, now = (table.get(name) for table in inputs)
+    if then is None or now is None:
+        return Requested(name, None, "read in A only" if now is None else "read in B only")
+    kept = "differs; no step made it, so the runs have only its hash"
+    return Requested(name, None, "the same" if then == now else kept)
 
 
 def _fits(pattern: str, name: str) -> bool:
@@ -83,14 +99,25 @@ def compare_put_file(
         return compare_files(name, *paths, reader=reader, tolerance=tolerance)
 
 
+def _with_branches(name: str, a: ComparedRun, b: ComparedRun) -> list[str]:
+    """Return a step, in place of one whose branches alone print those steps that ran in them."""
+    below = [
+        one
+        for one in {**a.log.steps, **b.log.steps}
+        if one.startswith(f"{name}.") and any(one in run.log.steps and run.log.steps[one].attempts for run in (a, b))
+    ]
+    return below or [name]
+
+
 def compare_requested_output(a: ComparedRun, b: ComparedRun, steps: Sequence[str]) -> Iterator[Requested]:
     """Yield how what steps printed differs; of all steps that both ran where none is named. Raises `UsageError`."""
-    named = [step_named(b.log, step) for step in steps] or [name for name in b.log.steps if name in a.log.steps]
-    for name in named:
+    named = [name for step in steps for name in _with_branches(step_named(b.log, step), a, b)]
+    for name in named or [name for name in b.log.steps if name in a.log.steps]:
         attempts = [run.log.steps[name].attempts[-1:] if name in run.log.steps else [] for run in (a, b)]
+        label = label_of(next(run.log.steps for run in (b, a) if name in run.log.steps), name)
         if not all(attempts):
             if steps:
-                yield Requested(name, None, "did not run in A" if not attempts[0] else "did not run in B")
+                yield Requested(label, None, "did not run in A" if not attempts[0] else "did not run in B")
             continue
         with scratch_folder() as folder:
             paths = [folder / side for side in ("a", "b")]
@@ -98,6 +125,6 @@ def compare_requested_output(a: ComparedRun, b: ComparedRun, steps: Sequence[str
                 title = f"{name}.{attempt.attempt_number}"
                 path.write_bytes(b"".join(part for _, part in output_of(run.layout, run.log, title, attempt)))
             if paths[0].read_bytes() != paths[1].read_bytes():
-                yield Requested(name, compare_files("output.txt", paths[0], paths[1]))
+                yield Requested(label, compare_files("output.txt", paths[0], paths[1]))
             elif steps:
-                yield Requested(name, None, "the same")
+                yield Requested(label, None, "the same")

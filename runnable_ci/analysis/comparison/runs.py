@@ -71,7 +71,6 @@ class RunRead:
 def compare(a: RunRead, b: RunRead, code: CodeComparison, names: tuple[str, str] = A_AND_B) -> RunComparison:
     """Return what differs between two runs, whose `code` was compared already; sentences call them by `names`."""
     steps = tuple(_steps(a, b, code, names))
-    newest = [newest_environment(run.log) for run in (a, b)]
     metrics = tuple(_metrics(a.log.metrics(), b.log.metrics()))
     return RunComparison(
         a=a.facts(),
@@ -81,7 +80,7 @@ def compare(a: RunRead, b: RunRead, code: CodeComparison, names: tuple[str, str]
         code=code,
         pipeline=tuple(_pipeline(a.log, b.log)),
         parameters=tuple(table_differences("value", *(_begun_with(run.log) for run in (a, b)))),
-        environment=tuple(_whole_environment(*newest)),
+        environment=tuple(_environments(a.log, b.log)),
         steps=steps,
         metrics=tuple(one for one in metrics if one.before != one.after),
         all_metrics=metrics,
@@ -92,6 +91,29 @@ def compare(a: RunRead, b: RunRead, code: CodeComparison, names: tuple[str, str]
 
 def _begun_with(log: RunLog) -> dict[str, Any]:
     return log.invocations[-1].parameters if log.invocations else {}
+
+
+def _environments(a: RunLog, b: RunLog) -> Iterator[RunDifference]:
+    """Yield what differs between the environments of the steps that ran in both runs, each difference once.
+
+    Steps have different ones: a shell step has the `python` on PATH, a python step that of the pipeline.
+    """
+    keys = dict.fromkeys((_environment_key(a, name), _environment_key(b, name)) for name in b.steps)
+    pairs = [
+        (a.environments[then], b.environments[now])
+        for then, now in keys
+        if then in a.environments and now in b.environments
+    ]
+    newest = (newest_environment(a), newest_environment(b))
+    found: list[RunDifference] = []
+    for pair in pairs or [newest]:
+        found += [one for one in _whole_environment(*pair) if one not in found]
+    yield from found
+
+
+def _environment_key(log: RunLog, step: str) -> str:
+    attempts = log.steps[step].attempts if step in log.steps else ()
+    return attempts[-1].environment if attempts else ""
 
 
 def _whole_environment(then: Environment, now: Environment) -> Iterator[RunDifference]:

@@ -110,17 +110,21 @@ class RunFinder:
     stack: ExitStack
     whole: bool
 
-    def pair(self, words: tuple[str, str]) -> tuple[ComparedRun, ComparedRun]:
+    def pair(self, words: tuple[str, str | None]) -> tuple[ComparedRun, ComparedRun]:
         """Return two runs, of which a branch and `latest-success` are the newest such run that is not the other one.
 
-        Raises as `run` does.
+        With one word it is compared with the newest run; that one itself with the last success. Raises as `run` does.
         """
+        first, second = words
+        if second is None:
+            is_newest = first != LATEST_SUCCESS and self.knows(first) and first == _newest(self._summaries, LATEST, "")
+            return self.pair((LATEST_SUCCESS, first) if is_newest or first == LATEST else (first, LATEST))
         # The word that is no description first, since a description leaves it out.
-        order = (0, 1) if self._is_definite(words[0]) else (1, 0)
+        order = (0, 1) if self._is_definite(first) else (1, 0)
         found: dict[int, ComparedRun] = {}
         for at in order:
             other = found.get(1 - at)
-            found[at] = self.run(words[at], other.log.run_id if other else "")
+            found[at] = self.run((first, second)[at], other.log.run_id if other else "")
         return found[0], found[1]
 
     def run(self, word: str, other: str = "") -> ComparedRun:

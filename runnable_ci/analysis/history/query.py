@@ -18,6 +18,7 @@ STATUSES: Final[Mapping[str, str]] = {
     "damaged": "DAMAGED",
 }
 """What `--status` takes → what a run log says; its own words are taken too."""
+_OWN_WORDS: Final = {**STATUSES, **{status.lower(): status for status in STATUSES.values()}}
 
 
 def shown_status(status: str) -> str:
@@ -55,7 +56,7 @@ def select(runs: Iterable[Summary], query: Query, *, moment: datetime) -> list[S
     A run that has not what a condition names is not among them. Raises `UsageError` for a condition that is none, for
     a name that no run has, and for what is no time.
     """
-    if query.status and query.status not in (*STATUSES, *STATUSES.values()):
+    if query.status and query.status.lower() not in _OWN_WORDS:
         known = ", ".join(f"`{status}`" for status in STATUSES)
         raise UsageError(f"`{query.status}` is no status", hint=did_you_mean(query.status, STATUSES, f"one of {known}"))
     found = list(runs) if query.experiments else project_runs(runs)
@@ -79,7 +80,7 @@ def left_out(runs: Sequence[Summary], query: Query) -> str:
 
 
 def _fits(run: Summary, query: Query) -> bool:
-    status = STATUSES.get(query.status, query.status)
+    status = _OWN_WORDS.get(query.status.lower(), "")
     return (
         status in ("", run.status)
         and query.branch in ("", run.ref)

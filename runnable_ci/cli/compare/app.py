@@ -62,6 +62,14 @@ _VerdictTo = Annotated[
 ]
 _FirstRun = Annotated[str, typer.Argument(metavar="A", help=_RUN_WORDS)]
 _SecondRun = Annotated[str, typer.Argument(metavar="B", help="The run that it is compared with, named likewise.")]
+_OtherRun = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="B",
+        show_default="latest",
+        help="The run that it is compared with, named likewise; where A is the newest, the last success is A.",
+    ),
+]
 _Markdown = Annotated[bool, typer.Option("--markdown", help="Print Markdown.")]
 _Html = Annotated[bool, typer.Option("--html", help="Print one self-contained page of HTML.")]
 _ContentsOf = Annotated[
@@ -103,7 +111,7 @@ _BisectPlanOnly = Annotated[
 @comparing.command("diff")
 def diff_command(
     first: _FirstRun = "latest-success",
-    second: _SecondRun = "latest",
+    second: _OtherRun = None,
     as_json: option.Json = False,
     markdown: _Markdown = False,
     html: _Html = False,

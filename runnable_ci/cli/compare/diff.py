@@ -58,7 +58,12 @@ class _Compared(NamedTuple):
 
 
 def diff(
-    layout: Layout, words: tuple[str, str], options: DiffOptions, *, settings: Settings, environ: Mapping[str, str]
+    layout: Layout,
+    words: tuple[str, str | None],
+    options: DiffOptions,
+    *,
+    settings: Settings,
+    environ: Mapping[str, str],
 ) -> int:
     """Print what differs between two runs; return the exit code."""
     conditions = [parse_condition(text) for text in options.fail_if]  # what is wrong in them is said first

@@ -91,6 +91,48 @@ def test_csv_with_new_rows_and_columns(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("before", "after", "where"),
+    [
+        ("a,a\n1,2\n", "a,a\n1,3\n", ["row 1, a (2)"]),
+        ("id,id,x\n1,2,5\n", "id,id,x\n3,2,5\n", ["row 1, id"]),
+        (",,x\n1,2,5\n", ",,x\n1,4,5\n", ["row 1, column 2"]),
+        ("x,a,a\n5,1,2\n", "a,a,x\n1,3,5\n", ["row 1, a (2)"]),
+        ("a,a\n1,2\n", "a,a\n1,2\n7,8\n", []),
+        ("# by a tool\nid,x\n1,2\n", "# by a tool\nid,x\n1,3\n", ["row 2, column 2"]),
+        ("\nid,x\n1,2\n", "\nid,x\n1,3\n", ["row 2, column 2"]),
+        ("a\n1,2\n", "a\n1,2,3\n", ["row 1, column 3"]),
+        ("a,b\n1,(none)\n", "a,b\n1\n", ["row 1, b"]),
+    ],
+)
+@pytest.mark.parametrize("large", [False, True])
+def test_csv_compares_every_cell(
+    tmp_path: Path, before: str, after: str, where: list[str], large: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the columns are called, and those without a name too."""
+    if large:
+        monkeypatch.setattr("runnable_ci.analysis.comparison.contents.delimited.CELLS_MAX", 1)
+    found = differ(tmp_path, "t.csv", before, after)
+    assert [place for place, _, _ in found.places] == where
+    assert not found.is_near
+    assert differ(tmp_path, "t.csv", before, before.replace("1", "01")).is_same
+
+
+def test_json_compares_every_value(tmp_path: Path) -> None:
+    """One under a repeated name too, and none is taken for one that is not there."""
+    repeated = differ(tmp_path, "t.json", '{"a": 1, "a": 2}', '{"a": 3, "a": 2}')
+    assert (repeated.form, repeated.is_near) == ("text", False)
+    assert not differ(tmp_path, "t.json", '{"a": "(none)"}', "{}").is_near
+    assert not differ(tmp_path, "t.jsonl", '"a\u2028b"\n', '"a","b"\n').is_near
+
+
+def test_parquet_with_a_repeated_column(tmp_path: Path) -> None:
+    """Those of one name are compared one by one."""
+    tables = [pa.table([pa.array([1]), pa.array([value])], names=["a", "a"]) for value in (2, 3)]
+    before, after = saved(tmp_path, lambda f, t: parquet.write_table(t, f), *tables)
+    assert list(map(tuple, differ(tmp_path, "t.parquet", before, after).places)) == [("row 1, a (2)", 2, 3)]
+
+
+@pytest.mark.parametrize(
     ("name", "text"), [("t.csv", "x\n{}\n"), ("t.json", '{{"x": {}}}'), ("t.tsv", "n\tx\n1\t{}\n")]
 )
 def test_tolerance(tmp_path: Path, name: str, text: str) -> None:

@@ -7,13 +7,28 @@ from __future__ import annotations
 
 import difflib
 import math
-from typing import Any, Callable, Iterable, Iterator, Sequence
+from typing import Any, Callable, Iterable, Iterator, NamedTuple, Sequence, Tuple
 
 SHOWN_MAX = 20
 """Places that a result names."""
 ALIGNED_MAX = 5000
 """Rows of tables without a key that are aligned when some are new; larger ones are compared row by row."""
-MISSING = "(none)"
+
+
+class _Missing(str):
+    """In place of a value that is not there: it equals no text of a file."""
+
+
+MISSING = _Missing("(none)")
+
+
+class SharedColumns(NamedTuple):
+    """The columns of two tables that are compared with each other."""
+
+    named: Sequence[Tuple[str, int, int]]
+    """What each is called, with its places in both."""
+    widths: Tuple[int, int]
+    """How many have a name in each; cells beyond these are compared by their place."""
 
 
 class Counted:
@@ -124,17 +139,35 @@ def compare_tables(
         compare_rows(counted, label, one, other, shared)
 
 
-def columns_of(counted: Counted, then: Sequence[str], now: Sequence[str]) -> list[tuple[str, int, int]]:
-    """Return the columns that two tables share, with their places in both; what else differs of them is noted."""
-    for name in then:
-        if name not in now:
-            counted.note(f"column {name} only in A")
-    for name in now:
-        if name not in then:
-            counted.note(f"column {name} only in B")
+def columns_of(counted: Counted, then: Sequence[str], now: Sequence[str]) -> SharedColumns:
+    """Return the columns that two tables share; what else differs of them is noted.
+
+    Of columns with one name the first of one table is compared with the first of the other, and so on.
+    """
+    heads = [_numbered(head) for head in (then, now)]
+    for one, other, run in ((heads[0], heads[1], "A"), (heads[1], heads[0], "B")):
+        for column, at in one.items():
+            if column not in other:
+                counted.note(f"column {_called(*column) or at + 1} only in {run}")
     if not counted.notes and list(then) != list(now):
         counted.note("the columns are in another order")
-    return [(name, then.index(name), now.index(name)) for name in then if name in now]
+    shared = [column for column in heads[0] if column in heads[1]]
+    named = [(_called(*it) or f"column {heads[0][it] + 1}", heads[0][it], heads[1][it]) for it in shared]
+    return SharedColumns(named, (len(then), len(now)))
+
+
+def _numbered(head: Sequence[str]) -> dict[tuple[str, int], int]:
+    """Return the places of columns by their names, each with its number among those of that name."""
+    found: dict[tuple[str, int], int] = {}
+    seen: dict[str, int] = {}
+    for at, name in enumerate(head):
+        seen[name] = seen.get(name, 0) + 1
+        found[name, seen[name]] = at
+    return found
+
+
+def _called(name: str, number: int) -> str:
+    return f"{name} ({number})" if name and number > 1 else name
 
 
 def compare_rows(
@@ -142,11 +175,14 @@ def compare_rows(
     label: str,
     one: Sequence[Any],
     other: Sequence[Any],
-    shared: Sequence[tuple[str, int, int]],
+    columns: SharedColumns,
     value_of: Callable[[Any], Any] = lambda cell: cell,
 ) -> None:
     """Compare the cells of two rows, by what they are the text of where that is said."""
-    for name, at, place in shared:
+    first, second = columns.widths
+    beyond = range(max(len(one) - first, len(other) - second))
+    unnamed = [(f"column {first + at + 1}", first + at, second + at) for at in beyond]
+    for name, at, place in (*columns.named, *unnamed):
         then = value_of(one[at]) if at < len(one) else MISSING
         now = value_of(other[place]) if place < len(other) else MISSING
         counted.add(f"{label}, {name}", then, now)

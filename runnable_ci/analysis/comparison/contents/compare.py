@@ -189,14 +189,24 @@ def _counted(counted: Counted, form: Form, lines: Sequence[str]) -> ContentCompa
 
 def _parsed(texts: Sequence[str]) -> tuple[Any, Any] | None:
     try:
-        return json.loads(texts[0]), json.loads(texts[1])
+        then, now = (json.loads(text, object_pairs_hook=_object) for text in texts)
     except (ValueError, RecursionError):
         return None
+    return then, now
+
+
+def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of JSON. Raises `ValueError` for one with a repeated name: it would lose a value."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name is repeated")
+    return found
 
 
 def _as_list(lines: str) -> str:
     """Return lines of JSON as one list."""
-    return f"[{','.join(line for line in lines.splitlines() if line.strip())}]"
+    values = [line for line in lines.split("\n") if line.strip()]
+    return f"[{','.join(values)}]"
 
 
 def _text(texts: Sequence[str]) -> ContentComparison:

@@ -63,10 +63,10 @@ def compare_delimited(counted: Counted, files: Sequence[Path], encodings: Sequen
             note_rows(counted, _keys_only_in(now, then), "B")
         else:
             counted.note("compared by their place: these are too many rows to find those that belong together")
-    is_alike = all(at == place for _, at, place in shared) and len(shared) == max(len(then.head), len(now.head))
+    is_alike = then.head == now.head
     for label, one, other in labelled:
         if is_alike and one == other:
-            counted.compared += len(shared)
+            counted.compared += max(len(one), len(then.head))
             continue
         compare_rows(counted, label, one, other, shared, value_of)
         if counted.different >= DIFFERENT_MAX:

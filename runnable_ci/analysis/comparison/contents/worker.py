@@ -94,7 +94,7 @@ def _parquet_reader() -> Callable[[str], Rows]:
         return _other_parquet_reader()
 
     def read(path: str) -> Rows:
-        table = parquet.read_table(path)
+        table = parquet.ParquetFile(path).read()
         return list(table.column_names), list(zip(*(_plain(column.to_pylist()) for column in table.columns)))
 
     return read

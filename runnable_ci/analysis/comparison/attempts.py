@@ -36,6 +36,8 @@ class Attempted:
     """None where it was not seen, or the record is not there."""
     maker: Callable[[str], str] = lambda _path: ""
     """Path of a product → the step that made it."""
+    waits_for: Callable[[str], bool] = lambda _step: True
+    """Name of a step → whether this one begins only once that one is over."""
     giver: Callable[[str], str] = lambda _name: ""
     """Name of a value → the step that returned it."""
     content: Callable[[str], str | None] = lambda _path: None
@@ -95,7 +97,7 @@ def not_seen(a: Attempted, b: Attempted, names: tuple[str, str]) -> str:
         for name, one in zip(names, (a, b), strict=True)
         if one.reads is None
     ]
-    if a.reads and b.reads and (paths := sorted({*a.reads.uncertain_names(), *b.reads.uncertain_names()})):
+    if a.reads and b.reads and (paths := sorted(_perhaps_listed(a.reads, b.reads))):
         reasons.append(f"whether it listed {listed(paths)} is not known, as other steps ran beside it")
     return "; ".join(reasons)
 
@@ -124,14 +126,20 @@ def _modules(of: Attempted, other: Attempted) -> dict[str, str]:
 
 
 def _as_far_as_read(a: Attempted, b: Attempted, differences: Iterable[RunDifference]) -> Iterator[RunDifference]:
-    """Yield the differences in what two attempts read; what one did not read that ended early by what its run has."""
+    """Yield the differences in what two attempts read; what one did not read that ended early by what its run has.
+
+    What only one may have read is none where the other one, which did not, had it too: a step beside it read it.
+    """
     for found in differences:
         lacking = {"added": a, "removed": b}.get(found.change)
-        if lacking is None or not lacking.ended_early:
+        if lacking is None or not (lacking.ended_early or found.note == POSSIBLE):
             yield found
             continue
         there = lacking.content(found.name)
-        if there is None:
+        if not lacking.ended_early:
+            if not there:
+                yield found
+        elif there is None:
             yield replace(found, note=NOT_READ)
         elif not there:
             yield found
@@ -207,6 +215,8 @@ def _reads(a: Attempted, b: Attempted) -> Iterator[RunDifference]:
 
     differ = table_differences("read", *files, note_of=note, made_by=lambda path: a.maker(path) or b.maker(path))
     for found in _as_far_as_read(a, b, differ):
+        if found.note == POSSIBLE and found.made_by and not any(one.waits_for(found.made_by) for one in (a, b)):
+            continue  # a step beside it made it: it is that one's, or of one that waits for that
         is_code = PurePath(found.name).suffix in PROGRAMS
         yield RunDifference(
             "code" if is_code else "read",
@@ -224,14 +234,26 @@ def _reads(a: Attempted, b: Attempted) -> Iterator[RunDifference]:
 
 def _listings(one: ReadSet, other: ReadSet, named: set[str]) -> Iterator[RunDifference]:
     """Yield names that surely only one of two listings of a folder has."""
-    for folder in sorted(one.listings.keys() & other.listings.keys()):
+    uncertain = _perhaps_listed(one, other)
+    for path, is_new in _listed_once(one, other):
+        if path not in named and path not in uncertain:
+            yield RunDifference("read", path, "added" if is_new else "removed", note=LISTED)
+
+
+def _perhaps_listed(one: ReadSet, other: ReadSet) -> set[str]:
+    """Return what may have been listed, or a step that ran at the same time listed it: that is no difference."""
+    shared = one.listings.keys() & other.listings.keys()
+    beside = {at for at in shared if one.listings[at].grade == other.listings[at].grade == "possible"}
+    once = {path for path, _ in _listed_once(one, other, beside)}
+    return {*one.uncertain_names(), *other.uncertain_names(), *once}
+
+
+def _listed_once(one: ReadSet, other: ReadSet, folders: Collection[str] | None = None) -> Iterator[tuple[str, bool]]:
+    """Yield the paths that one of two listings of a folder has, with whether the second one does."""
+    for folder in sorted(one.listings.keys() & other.listings.keys() if folders is None else folders):
         listings = [reads.listings[folder] for reads in (one, other)]
         then, now = (_listed(listing, listings) for listing in listings)
-        uncertain = {name for listing in listings for name in listing.unsettled}
-        for name in sorted((then ^ now) - uncertain):
-            path = posixpath.join(folder, name)
-            if path not in named:
-                yield RunDifference("read", path, "added" if name in now else "removed", note=LISTED)
+        yield from ((posixpath.join(folder, name), name in now) for name in sorted(then ^ now))
 
 
 def _listed(listing: ListingRead, listings: Sequence[ListingRead]) -> set[str]:

@@ -183,6 +183,7 @@ def _steps(a: RunRead, b: RunRead, code: CodeComparison, names: tuple[str, str])
                     run.log.environments.get(attempt.environment, Environment()),
                     run.reads.get(name),
                     maker=(maker := _maker_for(name, places[at][name], around[at][0])),
+                    waits_for=waits_for(run.log, name),
                     giver=_maker_for(name, places[at][name], around[at][1]),
                     content=_content_in(run, at, code, maker),
                     begun_with=_begun_with(run.log),
@@ -274,6 +275,19 @@ def _maker_for(step: str, place: int, makers: _Makers) -> Callable[[str], str]:
         return next((name for at, name in reversed(found) if at < place or name.partition(".")[0] != group), "")
 
     return maker
+
+
+def waits_for(log: RunLog, name: str) -> Callable[[str], bool]:
+    """Return what tells whether a step begins only once another one is over; yes where that is not known."""
+    waiting, found = [name.partition(".")[0]], set[str]()
+    while waiting:
+        step = log.steps.get(one := waiting.pop())
+        needs = _needs(step) if step else []
+        if needs is None:  # only its branches were run
+            return lambda _other: True
+        found.add(one)
+        waiting += set(needs) - found
+    return lambda other: other.partition(".")[0] in found
 
 
 def _instance_metrics(a: RunLog, b: RunLog) -> Iterator[MetricChange]:

@@ -23,7 +23,7 @@ from runnable_ci import open_run
 from runnable_ci.errors import RunNotFoundError
 
 LONG = os.environ.get("FAULTS") == "all"
-"""Every call, and every error number, in place of the first call at each place and two."""
+"""Every call, and every error number, in place of the first call at each place and one or the other of two."""
 NUMBERS = (errno.EIO, errno.ENOSPC, errno.EMFILE, errno.EACCES, errno.EROFS) if LONG else (errno.EIO, errno.ENOSPC)
 PARTS = 40 if LONG else 2
 ONLY_LOOKING = ("stat", "lstat", "fstat", "statvfs", "access", "readlink")
@@ -72,7 +72,7 @@ class Scene:
                 yield from (Fault(place, nth, number) for nth in range(1, count + 1) for number in NUMBERS)
             elif line not in seen and line[1] not in ONLY_LOOKING:
                 seen.add(line)
-                yield from (Fault(place, 1, number) for number in NUMBERS[: 1 if line[1] in READING else None])
+                yield Fault(place, 1, NUMBERS[0 if line[1] in READING else len(seen) % len(NUMBERS)])
 
 
 def _line(place: str) -> tuple[str, str]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from cli import Workspace, elsewhere, workspace
+from notebooks import notebook
 from registry_server import registry
 
 FILES = {
@@ -176,6 +177,25 @@ def test_a_program_that_does_not_say_where(project: Workspace) -> None:
     project.runnable("run", "-j", "1", "--run-id", "bad", code=1)
     (found,) = explained(project)["failures"]
     assert (found["file"], found["line"]) == ("clean.sh", 0)
+
+
+def test_a_program_that_raises(project: Workspace) -> None:
+    """What its traceback says is the headline, not its exit code."""
+    project.write({"report.py": "known = {}\nprint(known['jp'])\n"})
+    project.runnable("run", "-j", "1", "--run-id", "bad", code=1)
+    (found,) = explained(project)["failures"]
+    assert (found["exception"], found["exit_code"]) == ("KeyError: 'jp'", 1)
+    assert "`report` failed at report.py:2: KeyError: 'jp'\n" in project.runnable("explain").out
+
+
+def test_a_notebook(tmp_path: Path) -> None:
+    """Its cell is named, not the line of the file."""
+    made = workspace(
+        tmp_path,
+        {"runnable.toml": '[steps.s]\nnotebook = "nb.ipynb"\n', "nb.ipynb": notebook("x = 1", "y = 2", "x / 0")},
+    )
+    made.runnable("run", code=1)
+    assert "`s` failed at nb.ipynb, cell 3: ZeroDivisionError: " in made.runnable("explain").out
 
 
 def test_the_first_run_of_all(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from runnable_ci.analysis.comparison.causes import ranked
 from runnable_ci.analysis.comparison.endings import why_not_succeeded
 from runnable_ci.analysis.comparison.model import A_AND_B, RunComparison, RunDifference, StepComparison
 from runnable_ci.analysis.comparison.wording import in_words
-from runnable_ci.analysis.explanation.places import place_in
+from runnable_ci.analysis.explanation.places import error_in, place_in
 from runnable_ci.analysis.facts import command_of
 from runnable_ci.analysis.history.query import shown_status
 from runnable_ci.analysis.states import state_of
@@ -139,7 +139,7 @@ def _failure(
         "file": file,
         "line": line,
         "cell": exception.cell if exception and exception.cell else None,
-        "exception": f"{exception.type}: {cut.text(exception.message)}" if exception else "",
+        "exception": f"{exception.type}: {cut.text(exception.message)}" if exception else cut.text(error_in(output)),
         "traceback": cut.text(exception.traceback) if exception else "",
         "last_lines": [cut.text(text)[:400] for text in lines],
         "given": {

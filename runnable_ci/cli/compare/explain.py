@@ -104,10 +104,12 @@ def _lines(document: Mapping[str, Any]) -> Iterator[str]:
     yield f"run {run['run_id']}: {run['status']}" + (f", {run['message']}" if run.get("message") else "")
     for failure in document.get("failures", ()):
         yield ""
-        place = f" at {failure['file']}:{failure['line']}" if failure.get("line") else ""
+        place = f":{failure['line']}" if failure.get("line") else ""
+        place = f", cell {failure['cell']}" if failure.get("cell") else place
+        where = f" at {failure['file']}{place}" if place else ""
         how = failure.get("outcome", "failed")
         said = failure.get("exception") if how == "failed" else ""
-        yield f"`{failure['label']}` {ended_in_words(how)}{place}: {said or short_why(failure.get('message', ''))}"
+        yield f"`{failure['label']}` {ended_in_words(how)}{where}: {said or short_why(failure.get('message', ''))}"
         yield from (f"  {line}" for line in failure.get("traceback", "").splitlines() or failure.get("last_lines", ()))
         if failure.get("differs"):
             yield "  differs from the last success:"

@@ -198,6 +198,33 @@ def test_a_notebook(tmp_path: Path) -> None:
     assert "`s` failed at nb.ipynb, cell 3: ZeroDivisionError: " in made.runnable("explain").out
 
 
+def test_a_parameter_is_set_back(project: Workspace) -> None:
+    """Where nothing else differs, resuming with the value of the last success is suggested, and succeeds."""
+    project.runnable("run", "-j", "1", "--run-id", "bad", "--param", "depth=0", code=1)
+    resume = explained(project)["commands"]["resume as in run good"]
+    assert resume == "runnable-ci retry bad --param depth=3"
+    out = project.runnable("explain", "--json", RUNNABLE_CI_SECRETS="HERE", HERE="depth=3").out
+    assert "resume as in run good" not in json.loads(out)["commands"]
+    project.replace("scale.py", "by\n", "by + 1\n")
+    project.runnable("run", "-j", "1", "--run-id", "both", "--param", "depth=0", code=1)
+    assert [*explained(project)["commands"]] == ["resume", "plan of the resume", "output", "what changed"]
+    project.runnable(*resume.split()[1:])
+    assert project.log("bad").status == "SUCCESS"
+
+
+def test_the_last_success_of_the_branch(project: Workspace) -> None:
+    """It is preferred; one of another branch is said to be that."""
+    project.git("checkout", "-q", "-b", "feat")
+    project.runnable("run", "-j", "1", "--run-id", "other", "--param", "depth=2")
+    project.git("checkout", "-q", "main")
+    project.runnable("run", "-j", "1", "--run-id", "bad", "--param", "depth=0", code=1)
+    assert explained(project)["changed"]["since"]["run_id"] == "good"
+    assert "since run good, the last that succeeded:\n" in project.runnable("explain").out
+    project.git("checkout", "-q", "-b", "third")
+    project.runnable("run", "-j", "1", "--run-id", "third", "--param", "depth=0", code=1)
+    assert "since run other, the last that succeeded, of another branch, feat:\n" in project.runnable("explain").out
+
+
 def test_the_first_run_of_all(tmp_path: Path) -> None:
     """Nothing can be compared, and that is said; the place is named nevertheless."""
     made = workspace(

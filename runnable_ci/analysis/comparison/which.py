@@ -148,13 +148,17 @@ class RunFinder:
     def before(self, other: ComparedRun, word: str) -> ComparedRun:
         """Return the newest run that a word describes, of the pipeline of the `other` run, before that.
 
-        It is one of the store, or of the registry that the other is of. Raises `RunNotFoundError`, `StoreError`.
+        One of its branch is preferred. It is one of the store, or of the registry that the other is of. Raises
+        `RunNotFoundError`, `StoreError`.
         """
         published = [run.summary for run in list_merged(other.registry, self.layout)] if other.registry else []
         everything = {one.run_id: one for one in (*published, *self._summaries)}.values()
         log = other.log
         earlier = [one for one in everything if one.name == log.name and one.start_time < log.start_time]
-        found = _newest(sorted(earlier, key=lambda one: one.start_time), word, log.run_id)
+        earlier.sort(key=lambda one: one.start_time)
+        code = log.code()
+        own = [one for one in earlier if code and one.ref == code.ref]
+        found = _newest(own, word, log.run_id) or _newest(earlier, word, log.run_id)
         if not found:
             raise RunNotFoundError(f"no run before {log.run_id} is `{word}`")
         if other.registry and not self.knows(found):

@@ -167,9 +167,14 @@ def _difference(one: RunDifference, names: tuple[str, str]) -> dict[str, Any]:
 def _changed(compared: RunComparison | None, cut: _Cut) -> dict[str, Any] | None:
     if compared is None:
         return None
-    code = compared.code
+    code, since = compared.code, compared.a
     return {
-        "since": {"run_id": compared.a.run_id, "started": compared.a.start_time, "commit": compared.a.commit},
+        "since": {
+            "run_id": since.run_id,
+            "started": since.start_time,
+            "commit": since.commit,
+            **({"of_branch": since.ref} if since.ref != compared.b.ref else {}),
+        },
         "says": [cut.text(line) for line in headlines(compared)],
         "commits": list(code.commits[: cut.differences]),
         "files": [f"{one.name} {one.change}" for one in code.files[: cut.differences]],
@@ -179,6 +184,19 @@ def _changed(compared: RunComparison | None, cut: _Cut) -> dict[str, Any] | None
         "pipeline": [_difference(one, compared.names) for one in compared.pipeline[: cut.differences]],
         "metrics": [asdict(one) for one in compared.metrics[: cut.differences]],
     }
+
+
+def changed_parameters(compared: RunComparison | None) -> dict[str, Any]:
+    """Return the parameters that were other in the run that succeeded (A), with their values there.
+
+    Empty where anything else differs that a step was made from and no step before it made.
+    """
+    if compared is None:
+        return {}
+    before = {one.name: one.before for one in compared.parameters if one.change == "changed"}
+    inputs = (one for step in compared.steps for one in step.inputs if one.counts and not one.made_by)
+    is_all = all(one.kind == "machine" or (one.kind == "value" and one.name in before) for one in inputs)
+    return before if is_all else {}
 
 
 def _by_state(log: RunLog, most: int) -> dict[str, Any]:

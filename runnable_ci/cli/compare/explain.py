@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from runnable_ci.analysis.comparison.endings import ended_in_words, short_why
 from runnable_ci.analysis.comparison.model import RunComparison
 from runnable_ci.analysis.comparison.which import LATEST_SUCCESS, ComparedRun, RunFinder, command_on
-from runnable_ci.analysis.explanation.explain import as_json, explanation
+from runnable_ci.analysis.explanation.explain import as_json, changed_parameters, explanation
 from runnable_ci.cli.compare.diff import compared, opened_finder
 from runnable_ci.cli.context import make_redactor
 from runnable_ci.config import Settings
@@ -18,33 +19,37 @@ from runnable_ci.engine.run_project import own_file
 from runnable_ci.errors import RunNotFoundError, StoreError
 from runnable_ci.observe.reads import ReadSet
 from runnable_ci.pipeline import command_line
+from runnable_ci.redaction.redactor import MASK
 from runnable_ci.runs.model import PROCESSING, SUCCESS
 from runnable_ci.runs.reader import last_output
 from runnable_ci.store.local import Layout
 from runnable_ci.util.console import console
 
 _TAIL_BYTES = 32 * 1024
+_OPTIONS_MAX = 500
+"""Characters of the options for parameters."""
 _OF_OTHERS = frozenset({"site-packages", "dist-packages", ".venv", "venv", "node_modules", ".runnable"})
 _LIBRARY = re.compile(r"/lib(?:64)?/python[\d.]+/")
 
 
 def explain(layout: Layout, run: str, *, as_document: bool, settings: Settings, environ: Mapping[str, str]) -> None:
     """Print why a run ended as it did, as text or with `as_document` as JSON of at most 32 KB."""
-    workspace = layout.folder.parent
+    workspace, redacted = layout.folder.parent, make_redactor(settings, environ).text
     with opened_finder(layout, settings, environ, whole=True) as finder:
         found = finder.run(run)
         other, not_compared = _last_success(finder, found)
+        comparison = _compared(other, found, workspace, environ) if other else None
         document = explanation(
             found.log,
-            _compared(other, found, workspace, environ) if other else None,
+            comparison,
             not_compared=not_compared,
             outputs={
                 name: last_output(found.layout, found.log, name, limit_bytes=_TAIL_BYTES)
                 for name in found.log.failed_steps()
             },
             own_name=lambda step, file: _own_name(file, workspace, found.read().reads.get(step)),
-            commands=_commands(layout, found, other),
-            redacted=make_redactor(settings, environ).text,
+            commands=_commands(layout, found, other, _options(changed_parameters(comparison), redacted)),
+            redacted=redacted,
         )
     if as_document:
         console.json(as_json(document))
@@ -80,23 +85,36 @@ def _own_name(file: str, workspace: Path, read: ReadSet | None) -> str:
     return max((name for name in read.files if f"/{file}".endswith(f"/{name}")), key=len, default="")
 
 
-def _commands(layout: Layout, run: ComparedRun, other: ComparedRun | None) -> dict[str, str]:
-    """Return the commands to continue with, whole."""
+def _commands(layout: Layout, run: ComparedRun, other: ComparedRun | None, options: Sequence[str]) -> dict[str, str]:
+    """Return the commands to continue with, whole; `options` give parameters the values of the `other` run."""
     log = run.log
-    file = own_file(log, layout.folder.parent)
     found = {}
     if log.status == PROCESSING:
         found["follow"] = command_on(layout, "show", run, "--watch")
     elif log.status != SUCCESS:
-        resume = command_on(layout, "retry", run)
-        if file is not None and not run.registry:
-            resume = command_line.retry(log.run_id, file, layout)
-        found["resume"] = resume
-        found["plan of the resume"] = f"{resume} --dry-run"
+        found["resume"] = _resume(layout, run)
+        found["plan of the resume"] = _resume(layout, run, "--dry-run")
+        if other is not None and options:
+            found[f"resume as in run {other.log.run_id}"] = _resume(layout, run, *options)
     found["output"] = command_on(layout, "logs", run)
     if other is not None:
         found["what changed"] = command_on(layout, "diff", other, run)
     return found
+
+
+def _resume(layout: Layout, run: ComparedRun, *options: str) -> str:
+    file = own_file(run.log, layout.folder.parent)
+    if file is not None and not run.registry:
+        return command_line.retry(run.log.run_id, file, layout, *options)
+    return command_on(layout, "retry", run, *options)
+
+
+def _options(parameters: Mapping[str, Any], redacted: Callable[[str], str]) -> list[str]:
+    """Return the options that give parameters these values; none where one is secret, or they are long."""
+    typed = {name: value if isinstance(value, str) else json.dumps(value) for name, value in parameters.items()}
+    found = [word for name, text in typed.items() for word in ("--param", f"{name}={text}")]
+    text = "\n".join(found)
+    return [] if len(text) > _OPTIONS_MAX or MASK in redacted(text) else found
 
 
 def _lines(document: Mapping[str, Any]) -> Iterator[str]:
@@ -116,7 +134,9 @@ def _lines(document: Mapping[str, Any]) -> Iterator[str]:
             yield from (f"    {one['says']}" for one in failure["differs"])
     if changed := document.get("changed"):
         yield ""
-        yield f"since run {changed['since']['run_id']}, the last that succeeded:"
+        since = changed["since"]
+        of = f", of another branch, {since['of_branch']}" if since.get("of_branch") else ""
+        yield f"since run {since['run_id']}, the last that succeeded{of}:"
         yield from (f"  {line}" for line in (*changed["says"], *changed["commits"]))
     if why := document.get("failures") and document.get("not_compared"):
         yield from ("", f"not compared: {why}")

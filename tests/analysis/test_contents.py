@@ -17,6 +17,8 @@ from PIL import Image, PngImagePlugin
 from pyarrow import parquet
 
 from runnable_ci.analysis.comparison.contents.compare import ContentComparison, Reader, Tolerance, compare_files
+from runnable_ci.analysis.comparison.requested import Requested
+from runnable_ci.analysis.comparison.text import content_summary
 
 EXACT = Tolerance()
 READER = Reader(sys.executable, {"PATH": os.environ["PATH"]})
@@ -72,7 +74,7 @@ def test_json_by_values(tmp_path: Path) -> None:
 def test_true_and_1_are_two_values(tmp_path: Path) -> None:
     """JSON tells them apart; 1 and 1.0 are the same number in two spellings."""
     found = differ(tmp_path, "m.json", "[true, 1]", "[1, 1.0]", Tolerance(0.1))
-    assert (found.different, found.near, found.is_near) == (2, 1, False)
+    assert (found.different, found.near, found.is_near) == (1, 0, False)
 
 
 def test_csv_by_cells(tmp_path: Path) -> None:
@@ -86,8 +88,8 @@ def test_csv_by_cells(tmp_path: Path) -> None:
 def test_csv_with_new_rows_and_columns(tmp_path: Path) -> None:
     """A row that is new moves no other one; rows are known by their first cell."""
     found = differ(tmp_path, "t.csv", "id,x\na,1\nb,2\nc,3\n", "id,x,z\nnew,9,0\na,1,0\nb,5,0\nc,3,0\n")
-    assert list(map(tuple, found.places)) == [("row b, x", 2, 5)]
-    assert set(found.notes) == {"column z only in B", "3 rows in A, 4 in B", "only in B: row new"}
+    assert list(map(tuple, found.places)) == [("id = b, x", 2, 5)]
+    assert set(found.notes) == {"column z only in B", "3 rows in A, 4 in B", "only in B: id = new"}
 
 
 @pytest.mark.parametrize(
@@ -161,6 +163,32 @@ def test_arrays(tmp_path: Path) -> None:
     assert (found.compared, found.different, found.largest, found.is_near) == (12, 1, 0.5, True)
     other, changed = saved(tmp_path, np.save, then, then[:2])
     assert list(differ(tmp_path, "x.npy", other, changed).notes) == ["shape (3, 4) in A, (2, 4) in B"]
+
+
+def test_large_integers(tmp_path: Path) -> None:
+    """They are not within a tolerance that nobody gave, though as floats they are the same."""
+    before, after = saved(tmp_path, np.save, np.array([2**53]), np.array([2**53 + 1]))
+    assert not differ(tmp_path, "x.npy", before, after).is_near
+    for then, now in ((2**53, 2**53 + 1), (float(2**53), 2**53 + 1)):
+        assert not differ(tmp_path, "x.json", f"[{then}]", f"[{now}]").is_near
+
+
+def test_headlines(tmp_path: Path) -> None:
+    """One tells that a file differs, also where no value that both have does."""
+
+    def headline(name: str, *contents: str | bytes, tolerance: Tolerance = EXACT) -> str:
+        before, after = contents
+        return content_summary(Requested(name, differ(tmp_path, name, before, after, tolerance)))
+
+    assert headline("t.csv", "1.0,2\n", "1,2.0\n") == "0 of 2 values differ"
+    assert headline("t.csv", "x\n1\n", "x\n1.5\n", tolerance=Tolerance(1)).endswith(", 1 of them within the tolerance")
+    assert headline("t.csv", "id,x\na,1\n", "id,x\na,1\nb,2\n") == "differs, though none of the 2 values in both does"
+    arrays = saved(tmp_path, np.save, np.ones(3), np.ones(4))
+    assert headline("x.npy", *arrays) == "differs"
+    archives = saved(tmp_path, lambda f, v: np.savez(f, **v), {"w": np.ones(3)}, {"w": np.ones(3), "b": np.ones(1)})
+    assert headline("x.npz", *archives) == "differs, though none of the 3 values in both does"
+    images = saved(tmp_path, lambda f, i: i.save(f, "PNG"), Image.new("L", (2, 2)), Image.new("L", (2, 3)))
+    assert headline("x.png", *images) == "differs"
 
 
 def test_archives_of_arrays(tmp_path: Path) -> None:
@@ -255,8 +283,12 @@ def test_large_tables_are_compared_within_bounds(tmp_path: Path) -> None:
     rows = [f"{at},{at / 7:.6f},{at % 5}" for at in range(200_000)]
     before = "\n".join(["id,x,y", *rows])
     fewer = differ(tmp_path, "t.csv", before, "\n".join(["id,x,y", *rows[2:9], "9,0,0", *rows[10:]]))
-    assert fewer.notes == ["200000 rows in A, 199998 in B", "only in A: row 0, 1"]
-    assert (fewer.compared, fewer.different, [one[0] for one in fewer.places]) == (599_994, 2, ["row 9, x", "row 9, y"])
+    assert fewer.notes == ["200000 rows in A, 199998 in B", "only in A: id = 0, 1"]
+    assert (fewer.compared, fewer.different, [one[0] for one in fewer.places]) == (
+        599_994,
+        2,
+        ["id = 9, x", "id = 9, y"],
+    )
     turned = differ(tmp_path, "t.csv", before, "\n".join(["id,x,y", *reversed(rows[1:])]))
     assert turned.notes[1] == "compared by their place: these are too many rows to find those that belong together"
     other = differ(tmp_path, "t.csv", before, "\n".join(["id,x,y", *(f"{at}.5,-1,-1" for at in range(200_000))]))

@@ -50,12 +50,14 @@ def content_summary(one: Requested) -> str:
         return "differs"
     if content.form == "text":
         return f"{content.different} lines added or removed"
+    if not content.different and not content.is_same:
+        return f"differs, though none of the {content.compared} {what} in both does" if content.compared else "differs"
     parts = [f"{content.different} of {content.compared} {what} differ"]
     if content.largest:
         relative = f" ({content.largest_relative:.2%})" if content.largest_relative else ""
         parts.append(f"the largest change is {content.largest:.6g}{relative}")
     if content.near:
-        parts.append(f"{content.near} are within the tolerance")
+        parts.append(f"{content.near} of them within the tolerance")
     return ", ".join(parts)
 
 

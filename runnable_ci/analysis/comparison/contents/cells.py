@@ -48,21 +48,20 @@ class Counted:
     def add(self, where: str, before: Any, after: Any) -> None:
         """Compare one value with another."""
         self.compared += 1
-        if type(before) is type(after) and (before == after or _both_nan(before, after)):
+        are_numbers = _is_number(before) and _is_number(after)  # of which 1 and 1.0 are one
+        if (are_numbers or type(before) is type(after)) and (before == after or _both_nan(before, after)):
             return
         self.different += 1
         if len(self.places) < SHOWN_MAX:
             self.places.append([where, before, after])
-        if not (_is_number(before) and _is_number(after)):
+        if not are_numbers:
             self.numbers_only = False
-            return
-        if _both_nan(before, after) or before == after:  # 1 and 1.0
-            self.near += 1
             return
         try:
             change = abs(after - before)
             relative = change / abs(before) if before else 0.0
-            is_near = change <= self.atol + self.rtol * abs(before)
+            most = self.atol + self.rtol * abs(before)
+            is_near = change <= most and most > 0
             is_calculated = math.isfinite(change)
         except OverflowError:  # an integer that no float can hold
             is_calculated = False
@@ -135,7 +134,7 @@ def compare_tables(
 ) -> None:
     """Compare the rows of two tables, cell by cell; rows that only one has are noted."""
     shared = columns_of(counted, columns[0], columns[1])
-    for label, one, other in _aligned(before, after, counted):
+    for label, one, other in _aligned(before, after, counted, key_of(columns[0])):
         compare_rows(counted, label, one, other, shared)
 
 
@@ -189,7 +188,7 @@ def compare_rows(
 
 
 def _aligned(
-    before: Sequence[Sequence[Any]], after: Sequence[Sequence[Any]], counted: Counted
+    before: Sequence[Sequence[Any]], after: Sequence[Sequence[Any]], counted: Counted, name: str
 ) -> Iterator[tuple[str, Sequence[Any], Sequence[Any]]]:
     """Yield the pairs of rows that belong together."""
     if len(before) == len(after):
@@ -198,9 +197,9 @@ def _aligned(
     counted.note(f"{len(before)} rows in A, {len(after)} in B")
     keys = [_keys(rows) for rows in (before, after)]
     if keys[0] is not None and keys[1] is not None and keys[0].keys() & keys[1].keys():
-        yield from ((f"row {key}", row, keys[1][key]) for key, row in keys[0].items() if key in keys[1])
-        note_rows(counted, [key for key in keys[0] if key not in keys[1]], "A")
-        note_rows(counted, [key for key in keys[1] if key not in keys[0]], "B")
+        yield from ((f"{name} = {key}", row, keys[1][key]) for key, row in keys[0].items() if key in keys[1])
+        note_rows(counted, [key for key in keys[0] if key not in keys[1]], "A", name)
+        note_rows(counted, [key for key in keys[1] if key not in keys[0]], "B", name)
         return
     if max(len(before), len(after)) > ALIGNED_MAX:
         yield from ((f"row {at}", *pair) for at, pair in enumerate(zip(before, after), start=1))
@@ -218,9 +217,14 @@ def _keys(rows: Sequence[Sequence[Any]]) -> dict[str, Sequence[Any]] | None:
     return found if len(found) == len(rows) else None
 
 
-def note_rows(counted: Counted, names: Iterable[str], run: str) -> None:
-    """Note the rows that only one run has, by their first cells."""
-    found = list(names)
+def key_of(head: Sequence[str]) -> str:
+    """Return what the column is called by whose cells rows are found."""
+    return (head[0] if head else "") or "column 1"
+
+
+def note_rows(counted: Counted, keys: Iterable[str], run: str, name: str) -> None:
+    """Note the rows that only one run has, by their first cells; `name` is what these are called."""
+    found = list(keys)
     if found:
         more = f" and {len(found) - 5} more" if len(found) > 5 else ""
-        counted.note(f"only in {run}: row {', '.join(found[:5])}{more}")
+        counted.note(f"only in {run}: {name} = {', '.join(found[:5])}{more}")

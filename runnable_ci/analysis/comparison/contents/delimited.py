@@ -9,7 +9,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from runnable_ci.analysis.comparison.contents.cells import Counted, columns_of, compare_rows, compare_tables, note_rows
+from runnable_ci.analysis.comparison.contents.cells import (
+    Counted,
+    columns_of,
+    compare_rows,
+    compare_tables,
+    key_of,
+    note_rows,
+)
 
 CELLS_MAX: Final = 500_000
 """Cells of a table that are held at once, to find the rows that belong together where some are new."""
@@ -59,8 +66,8 @@ def compare_delimited(counted: Counted, files: Sequence[Path], encodings: Sequen
         counted.note(f"{then.length} rows in A, {now.length} in B")
         if _have_same_order(then, now):
             labelled = _by_key(then, now)
-            note_rows(counted, _keys_only_in(then, now), "A")
-            note_rows(counted, _keys_only_in(now, then), "B")
+            note_rows(counted, _keys_only_in(then, now), "A", key_of(then.head))
+            note_rows(counted, _keys_only_in(now, then), "B", key_of(now.head))
         else:
             counted.note("compared by their place: these are too many rows to find those that belong together")
     is_alike = then.head == now.head
@@ -81,7 +88,7 @@ def _by_place(then: _Table, now: _Table) -> Iterator[tuple[str, list[str], list[
 
 def _by_key(then: _Table, now: _Table) -> Iterator[tuple[str, list[str], list[str]]]:
     for one, other in zip(_shared_rows(then, now), _shared_rows(now, then), strict=True):
-        yield f"row {one[0]}", one, other
+        yield f"{key_of(then.head)} = {one[0]}", one, other
 
 
 def _have_same_order(then: _Table, now: _Table) -> bool:

@@ -74,7 +74,8 @@ def _compare_array(counted: Any, np: Any, name: str, then: Any, now: Any) -> Non
     if known.any():
         relative = float((change[known] / np.abs(base[known])).max())
         counted.largest_relative = max(counted.largest_relative, relative)
-    counted.near += int((change <= counted.atol + counted.rtol * np.abs(base)).sum())
+    most = counted.atol + counted.rtol * np.abs(base)
+    counted.near += int(((change <= most) & (most > 0)).sum())
 
 
 def compare_parquet(counted: Any, a: str, b: str) -> None:

@@ -155,9 +155,10 @@ class Slurm:
         """Let it go on."""
         self._daemons["slurmctld"].send_signal(signal.SIGCONT)
 
-    def kill_controller(self) -> None:
-        """End the controller; what runs goes on."""
-        self._kill("slurmctld")
+    def end_controller(self) -> None:
+        """End the controller, which writes down what it knows; what runs goes on."""
+        self._daemons["slurmctld"].terminate()
+        self._daemons.pop("slurmctld").wait(timeout=_START_S)
 
     def start_controller(self) -> None:
         """Start the controller, with what it knew."""

@@ -88,7 +88,7 @@ def test_a_daemon_that_is_killed_leaves_what_it_started(idle: Slurm) -> None:
 
 
 def test_the_controller_is_away_for_a_while(idle: Slurm) -> None:
-    """Stopped it answers nobody, killed it refuses; what runs goes on, and is known afterwards."""
+    """Stopped it answers nobody, ended it refuses; what runs goes on, and is known afterwards."""
     job = idle("sbatch", "--parsable", "-o", "/dev/null", "--wrap", "sleep 600")
     idle.wait_for_job(job, "RUNNING")
     idle.stop_controller()
@@ -96,7 +96,7 @@ def test_the_controller_is_away_for_a_while(idle: Slurm) -> None:
         idle.run("squeue", timeout_s=2)
     idle.resume_controller()
     assert idle.job(job)["JobState"] == "RUNNING"
-    idle.kill_controller()
+    idle.end_controller()
     assert idle.run("scontrol", "ping").returncode != 0
     idle.start_controller()
     wait_until(lambda: idle.run("scontrol", "ping").returncode == 0, "the controller", poll_s=0.1)

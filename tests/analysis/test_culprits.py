@@ -17,9 +17,11 @@ from typing import Any
 
 import pytest
 from cli import Workspace, workspace
-from culprits import BEFORE, CULPRITS, GITIGNORE, WRITTEN_OTHERWISE
+from culprits import BEFORE, CULPRITS, GITIGNORE, WRITTEN_OTHERWISE, shell
 
 from runnable_ci.analysis.reproduction.determinism.holds import can_be_held
+from runnable_ci.analysis.reproduction.determinism.results import of_definition
+from runnable_ci.runs.model import StepAttempt
 
 ALL = os.environ.get("CULPRITS") == "all"
 SLOTS = len(CULPRITS) if ALL else 5
@@ -90,3 +92,59 @@ def test_what_is_said(tmp_path: Path) -> None:
     assert log.reproduction is not None
     assert log.reproduction.varies["it"].culprits == ["random"]
     assert [run for run in made.runnable("runs", "--experiments", "--json").out.splitlines() if "held" in run] == []
+
+
+def test_a_second_step_has_its_own(tmp_path: Path) -> None:
+    """What is made from something that varies, and varies itself, has its own culprit; what only follows has none."""
+    toml = """name = "chain"
+[steps.first]
+python = "m:first"
+catalog = { put = ["out-1.txt"] }
+[steps.second]
+python = "m:second"
+catalog = { put = ["out-2.txt"] }
+[steps.third]
+run = "cat out-2.txt > out-3.txt"
+catalog = { put = ["out-3.txt"] }
+"""
+    module = """import pathlib, random, uuid
+
+def first():
+    pathlib.Path("out-1.txt").write_text(str(uuid.uuid4()))
+
+def second():
+    pathlib.Path("out-2.txt").write_text(pathlib.Path("out-1.txt").read_text() + str(random.random()))
+"""
+    made = workspace(tmp_path, {"runnable.toml": toml, "m.py": module, ".gitignore": GITIGNORE})
+    made.runnable("run", "-q", "--run-id", "first")
+    found = varying(made, "--times", "3")
+    named = {name: (one["culprits"], one["proved"]) for name, one in found["varies"].items()}
+    assert named == {"first": (["system-random"], True), "second": (["random"], True)}, found
+
+
+def test_what_cannot_be_held_is_not_likely(tmp_path: Path) -> None:
+    """What was held while the step still varied is not called likely; what follows from that step is said, too."""
+    script = "date > /dev/null; perl -e 1; od -An -N8 -tx1 /dev/urandom > out.txt"
+    files = dict(shell(script, "system-random").files)
+    files["runnable.toml"] += "[steps.after]\nrun = 'cat out.txt > out-2.txt'\ncatalog = { put = ['out-2.txt'] }\n"
+    made = workspace(tmp_path, files)
+    made.runnable("run", "-q", "--run-id", "first")
+    done = made.runnable("reproduce", "first", "--times", "2", code=1)
+    assert "likely:" not in done.out
+    assert "with it held it still varied: random bytes of the system" in done.out
+    assert "not proved: it varies with all held that can be, but nothing is in `perl`" in done.out
+    assert "after varies, 2 results: out-2.txt" in done.out
+    assert "what varies before it, in it, is not held" in done.out
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        *[("stat m.py", ["time"]), ("stat -c %y m.py | cut -c1-4", ["time"]), ("stat -c %i m.py", [])],
+        *[("pwd > a; stat --format=%s a", ["path"]), ("ls -l", ["time"])],
+    ],
+)
+def test_what_a_script_tells(script: str, expected: list[str]) -> None:
+    """Only what tells a time speaks for the clock."""
+    hints = of_definition(StepAttempt(definition={"run": script}))
+    assert [culprit for one in hints for culprit in one.culprits] == expected

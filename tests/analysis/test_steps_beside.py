@@ -98,6 +98,24 @@ def test_what_only_one_listing_has(grades: tuple[str, str]) -> None:
     assert ("whether it listed j.json is not known" in not_seen(one, other, ("A", "B"))) is not is_sure
 
 
+def test_each_of_two_parallel_steps_has_its_own(tmp_path: Path) -> None:
+    """Of steps that run at the same time none follows from another; each that is different is looked at, or it is said.
+
+    What is the same each time now, but not as it was, takes what is not recorded.
+    """
+    module = MODULE.replace('"the same"', "str(os.urandom(4))").replace('open("data.csv").read()', "")
+    module += '\ndef third():\n    return os.environ["LIMIT"]\n'
+    toml = PIPELINE + '[steps.third]\nneeds = []\npython = "m:third"\nreturns = { limit = "json" }\n'
+    made = workspace(tmp_path, FILES | {"m.py": module, "runnable.toml": toml})
+    made.runnable("run", "-q", "--run-id", "first", "--jobs", "3", LIMIT="1")
+    done = made.runnable("reproduce", "first", "--times", "2", code=1, LIMIT="2")
+    assert "first varies, 2 results" in done.out
+    assert "other varies, 2 results" in done.out
+    print(done.out)
+    assert "third is the same each time now: it differs from the run by what is not recorded" in done.out
+    assert "follows from" not in done.out
+
+
 def test_a_run_whose_steps_overlap_otherwise(tmp_path: Path) -> None:
     """A step that varies is `different`, though one beside it read a committed file, and listed what is left here."""
     made = workspace(tmp_path, FILES)

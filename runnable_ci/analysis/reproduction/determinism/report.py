@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from runnable_ci.analysis.reproduction.determinism.culprits import CULPRITS
@@ -15,8 +15,12 @@ _LISTED_MAX: Final = 6
 def lines_of(variations: Mapping[str, Variation], labels: Mapping[str, str]) -> Iterator[str]:
     """Yield what varies and why, as text."""
     for name, one in variations.items():
-        yield f"{labels.get(name, name)} varies, {one.distinct} results: {listed(one.outputs, at_most=_LISTED_MAX)}"
-        named = [CULPRITS.get(culprit, culprit) for culprit in one.culprits]  # type: ignore[call-overload]
+        label = labels.get(name, name)
+        if one.distinct == 1:
+            yield f"{label} is the same each time now: {one.not_tried}"
+            continue
+        yield f"{label} varies, {one.distinct} results: {listed(one.outputs, at_most=_LISTED_MAX)}"
+        named = [*_named(one.culprits)] if one.proved else [*_named(it for it in one.culprits if it not in one.refuted)]
         if one.proved:
             yield f"  proved: with {' and '.join(named)} held it is the same {one.held_times} times"
         elif named:
@@ -29,5 +33,9 @@ def lines_of(variations: Mapping[str, Variation], labels: Mapping[str, str]) -> 
             yield f"  not proved: {one.not_tried}"
         yield from (f"  {printable(line)}" for line in one.evidence[:_LISTED_MAX])
         if one.refuted:
-            refuted = (CULPRITS.get(culprit, culprit) for culprit in one.refuted)  # type: ignore[call-overload]
-            yield f"  not it alone: {'; '.join(refuted)}"
+            how = "not it alone" if one.proved else "with it held it still varied"
+            yield f"  {how}: {'; '.join(_named(one.refuted))}"
+
+
+def _named(culprits: Iterable[str]) -> Iterator[str]:
+    return (CULPRITS.get(culprit, culprit) for culprit in culprits)  # type: ignore[call-overload]

@@ -23,7 +23,13 @@ _IN_SCRIPTS: Final[Sequence[tuple[Culprit, str, re.Pattern[str]]]] = (
     ("path", "`mktemp`", re.compile(r"\bmktemp\b")),
     ("system-random", "random bytes", re.compile(r"/dev/u?random\b|\buuidgen\b|\bopenssl rand\b|/random/uuid\b")),
     ("random", "random numbers", re.compile(r"\$\{?RANDOM\b|\bshuf\b|\bsort (?:-\w*R|--random-sort)|\bs?rand\(")),
-    ("time", "the clock", re.compile(r"\bdate\b|\$\{?(?:EPOCHSECONDS|EPOCHREALTIME|SECONDS)\b|\bstat\b|\bls -\w*l")),
+    ("time", "the clock", re.compile(r"\bdate\b|\$\{?(?:EPOCHSECONDS|EPOCHREALTIME|SECONDS)\b|\bls -\w*l")),
+    (
+        "time",
+        "times of files",
+        re.compile(r"\bstat\b(?:(?! -c| --?(?:format|printf))[^|;&\n])*(?=$|[|;&\n])|\bstat\b[^|;&\n]*%[wWxXyYzZ]"),
+    ),
+    ("path", "the path of the work folder", re.compile(r"\bpwd\b|\$\{?PWD\b")),
     (
         "completion-order",
         "parallel processes",
@@ -34,6 +40,10 @@ _IN_SCRIPTS: Final[Sequence[tuple[Culprit, str, re.Pattern[str]]]] = (
     ("host-name", "the name of the machine", re.compile(r"\bhostname\b|\buname -\w*[na]")),
     ("network", "a server", re.compile(r"\bcurl\b|\bwget\b")),
 )
+_PROGRAMS: Final = re.compile(
+    r"(?:^|[\s;&|(`])(node|deno|bun|perl|ruby|php|Rscript|julia|java|openssl|[gm]?awk)(?=\s)", re.MULTILINE
+)
+"""Programs with a chance and a clock of their own, which nothing here holds."""
 
 
 def is_checkpoint(path: str, patterns: Sequence[str]) -> bool:
@@ -98,3 +108,8 @@ def of_definition(attempt: StepAttempt) -> Iterator[ContentHint]:
     for culprit, what, pattern in _IN_SCRIPTS:
         if pattern.search(script):
             yield ContentHint((culprit,), f"its script uses {what}")
+
+
+def programs_of(attempt: StepAttempt) -> list[str]:
+    """Return the programs in a step's script in which nothing can be held."""
+    return [*dict.fromkeys(_PROGRAMS.findall(str(attempt.definition.get("run", ""))))]

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 from runnable_ci.analysis.comparison.contents.compare import Reader
 from runnable_ci.analysis.comparison.model import RunComparison, StepComparison
+from runnable_ci.analysis.comparison.runs import waits_for
 from runnable_ci.analysis.comparison.which import ComparedRun
 from runnable_ci.analysis.comparison.wording import noun_of
 from runnable_ci.analysis.reproduction.again import (
@@ -25,7 +26,7 @@ from runnable_ci.analysis.reproduction.again import (
     prepared_tree,
     run_again,
 )
-from runnable_ci.analysis.reproduction.determinism.culprits import Culprit
+from runnable_ci.analysis.reproduction.determinism.culprits import MOMENT, Culprit
 from runnable_ci.analysis.reproduction.determinism.evidence import ContentHint, evidence
 from runnable_ci.analysis.reproduction.determinism.holds import (
     HOLDABLE,
@@ -34,8 +35,14 @@ from runnable_ci.analysis.reproduction.determinism.holds import (
     held_addresses,
     holding,
 )
-from runnable_ci.analysis.reproduction.determinism.proof import CulpritProof, Held, RunsLeft, times_needed
-from runnable_ci.analysis.reproduction.determinism.results import contents_of, fingerprint, of_definition
+from runnable_ci.analysis.reproduction.determinism.proof import (
+    STEP_RUNS_MAX,
+    CulpritProof,
+    Held,
+    RunsLeft,
+    times_needed,
+)
+from runnable_ci.analysis.reproduction.determinism.results import contents_of, fingerprint, of_definition, programs_of
 from runnable_ci.analysis.reproduction.determinism.silence import Silence
 from runnable_ci.analysis.reproduction.verdicts import ORDER, is_own_variable, whole_verdict
 from runnable_ci.analysis.scratch import scratch_folder
@@ -45,6 +52,7 @@ from runnable_ci.runs.notes.notes_model import Reproduction, StepVerdict, Variat
 from runnable_ci.util.text import listed, pluralize
 
 _LISTED_MAX: Final = 6
+_OF_NO_RECORD: Final = "it differs from the run by what is not recorded, such as the date, a variable or a file"
 
 
 class Repeated(NamedTuple):
@@ -67,7 +75,11 @@ class _Varying:
     results: Counter[str] = field(default_factory=Counter)
     """How often it gave each result."""
     connected: list[str] = field(default_factory=list)
+    programs: Sequence[str] = ()
+    """Those it starts in which nothing is held."""
     is_in_container: bool = False
+    only_follows: bool = True
+    """Whenever it gave something else, a step before it did."""
 
 
 def repeat(it: Repeated, first: Reproduced, reader: Reader, run_ids: Sequence[str]) -> Reproduction:
@@ -96,14 +108,11 @@ def repeat(it: Repeated, first: Reproduced, reader: Reader, run_ids: Sequence[st
             _note_variations(varying, compared, first.run, again.run)
     for name, one in varying.items():
         one.results = results[name]
-    varies: dict[str, Variation] = {}
-    base: dict[str, Held] = {}
-    left = RunsLeft()
-    for name in sorted(varying, key=[*first.run.log.steps].index):  # those before it are held in a step's runs
-        varies[name] = _explain(it, name, varying[name], base, left)
-        if varies[name].proved:
-            own = frozenset(culprit for culprit in HOLDABLE if culprit in varies[name].culprits)
-            base[outlined_name(name)] = base.get(outlined_name(name), frozenset()) | own
+    order = [*first.run.log.steps]
+    varies = _Explanations(it, dict(sorted(varying.items(), key=lambda one: order.index(one[0]))), first.run).all()
+    for name, said in steps.items():
+        if said.verdict == "different" and not said.follows and name not in varying:
+            varies[name] = Variation(distinct=1, not_tried=_OF_NO_RECORD)
     whole = whole_verdict(steps, first.record.left_out)
     update = {"steps": steps, "verdict": whole, "times": it.asked.times, "varies": varies}
     return first.record.model_copy(update=update)
@@ -119,18 +128,21 @@ def _note_variations(
     varying: dict[str, _Varying], compared: RunComparison, one: ComparedRun, other: ComparedRun
 ) -> None:
     """Note each step that gave something else from the same, and what its contents tell."""
-    follows: set[str] = set()
+    diverged: set[str] = set()
     for step in compared.steps:
         if step.in_a in ("", "skipped") or step.in_b in ("", "skipped") or not step.diverges:
             continue
         given = [it for it in step.inputs if it.counts and it.kind != "machine" and not is_own_variable(it)]
-        if given or (step.not_seen and follows):
-            follows.add(step.name)
-            continue
-        follows.add(step.name)
+        may_follow = bool(step.not_seen) and any(map(waits_for(other.log, step.name), diverged))
+        diverged.add(step.name)
+        if any(not it.made_by for it in given):
+            continue  # its verdict says that it was given something else
         found = varying.setdefault(step.name, _Varying(step.label))
+        found.only_follows &= bool(given) or may_follow
         found.outcomes |= {step.in_a, step.in_b}
-        found.is_in_container = "container" in other.log.steps[step.name].attempts[-1].definition
+        last = other.log.steps[step.name].attempts[-1]
+        found.is_in_container = "container" in last.definition
+        found.programs = programs_of(last)
         for difference in step.outputs:
             if difference.kind != "output":
                 found.outputs[noun_of(difference)] = None
@@ -147,6 +159,57 @@ def _evidence_of(step: StepComparison, one: ComparedRun, other: ComparedRun) -> 
             for found in evidence(*contents[0], contents[1][1], ids=ids, host=socket.gethostname()):
                 yield found._replace(says=f"{difference.name}: {found.says}")
     yield from of_definition(other.log.steps[step.name].attempts[-1])
+
+
+@dataclass(slots=True)
+class _Explanations:
+    """Names what makes each step vary, in an order in which those before it are held in its runs."""
+
+    it: Repeated
+    varying: Mapping[str, _Varying]
+    """In the order of the run."""
+    run: ComparedRun
+    base: dict[str, Held] = field(default_factory=dict)
+    """What was proved of the steps so far, by their names in the outline."""
+    left: RunsLeft = field(default_factory=RunsLeft)
+    follows: set[str] = field(default_factory=set)
+    """Steps that are the same once those before them are."""
+    tried_with: dict[str, Held] = field(default_factory=dict)
+
+    def all(self) -> dict[str, Variation]:
+        """Return what is to be said of each; nothing of those that were seen to have no cause of their own."""
+        varies: dict[str, Variation] = {}
+        for name, one in self.varying.items():
+            waits = waits_for(self.run.log, name)
+            unheld = [self.varying[it].label for it, said in varies.items() if not said.proved and waits(it)]
+            if one.only_follows and unheld:
+                why = f"what varies before it, in {listed(unheld)}, is not held: a cause of its own was not looked for"
+                varies[name] = Variation(outputs=[*one.outputs], distinct=len(one.results), not_tried=why)
+                continue
+            if one.only_follows and self._is_same_after(name):
+                continue
+            varies[name] = said = _explain(self.it, name, one, self.base, self.left)
+            if said.proved:
+                own = frozenset(culprit for culprit in HOLDABLE if culprit in said.culprits)
+                self.base[outlined_name(name)] = self.base.get(outlined_name(name), frozenset()) | own
+        return varies
+
+    def _is_same_after(self, name: str) -> bool:
+        """Return whether a step is the same with what was proved so far; all that follow are tried together."""
+        if self.tried_with != self.base:
+            self.tried_with = dict(self.base)
+            names = [it for it, one in self.varying.items() if one.only_follows and it not in self.follows]
+            times = max(times_needed(self.varying[it].results) for it in names)
+            if times <= min(STEP_RUNS_MAX, self.left.number):
+                self.left.number -= times
+                labels = listed(f"`{self.varying[it].label}`" for it in names)
+                self.it.options.printer.say(f"whether {labels} only follows is looked for, with what is before it held")
+                with scratch_folder() as folder:
+                    outcomes = {it: self.varying[it].outcomes for it in names}
+                    runs = _HeldRuns(self.it, outcomes, self.base, folder.resolve())
+                    made = [runs.run({}) for _ in range(times)]
+                self.follows |= {it for it in names if made[0][it] and len({one[it] for one in made}) == 1}
+        return name in self.follows
 
 
 def _explain(it: Repeated, step: str, one: _Varying, base: Mapping[str, Held], left: RunsLeft) -> Variation:
@@ -168,8 +231,12 @@ def _explain(it: Repeated, step: str, one: _Varying, base: Mapping[str, Held], l
     say(f"`{one.label}` varies: what makes it so is looked for, with one thing held at a time")
     with scratch_folder() as folder:
         above = {name: held for name, held in base.items() if name != outlined_name(step)}
-        runs = _HeldRuns(it, step, one.outcomes, above, folder.resolve())
-        proof = CulpritProof(runs.make, times_needed(one.results), left)
+        runs = _HeldRuns(it, {step: one.outcomes}, above, folder.resolve())
+
+        def make(held: Held, moment: int) -> str:
+            return runs.run({outlined_name(step): held}, moment)[step]
+
+        proof = CulpritProof(make, times_needed(one.results), left)
         holdable = [culprit for culprit in HOLDABLE if can_be_held(culprit)]
         suspects = [culprit for culprit in likely if culprit in holdable][:_LISTED_MAX]
         others = [culprit for culprit in holdable if culprit not in suspects]
@@ -183,34 +250,39 @@ def _explain(it: Repeated, step: str, one: _Varying, base: Mapping[str, Held], l
     elif needed:
         found.culprits = [*dict.fromkeys(culprit for culprit in (*likely, *HOLDABLE) if culprit in needed)]
         found.proved, found.held_times = True, proof.times
+    elif not proof.cut_short:
+        lacking = f", but nothing is in {listed(f'`{program}`' for program in one.programs)}" * bool(one.programs)
+        found.not_tried = f"it varies with all held that can be{lacking}"
     say(f"`{one.label}`: {pluralize(proof.runs, 'run')} with something held")
     return found
 
 
 @dataclass(slots=True)
 class _HeldRuns:
-    """Makes runs until one step, in which something is held; nothing of them is kept."""
+    """Makes runs until some steps, in which something is held; nothing of them is kept."""
 
     it: Repeated
-    step: str
-    outcomes: Collection[str]
+    outcomes: Mapping[str, Collection[str]]
+    """How each of the steps ends."""
     above: Mapping[str, Held]
-    """What is held in the steps before it, by their names in the outline."""
+    """What is held in the steps before them, by their names in the outline."""
     folder: Path
     count: int = 0
 
-    def make(self, held: Held, moment: int) -> str:
-        """Return what the step gave; empty where it ended as it never does."""
-        of_steps = {**self.above, outlined_name(self.step): held}
+    def run(self, held: Mapping[str, Held], moment: int = MOMENT) -> dict[str, str]:
+        """Return what each step gave; empty where it ended as it never does."""
+        of_steps = {**self.above, **held}
         whole = OF_WHOLE_RUNS.intersection(frozenset[Culprit]().union(*of_steps.values()))
         self.count += 1
         with self._tree(of_steps, whole, moment) as tree, held_addresses(whole):
             run_id = "held" if "run-id" in whole else f"held-{self.count}"
-            until = [self.step.partition(".")[0]]
-            run = run_again(self.it.found, tree, run_id, self.it.asked.params, until=until)
-            given = run.log.steps.get(self.step)
-            checkpoint = checkpoints_of(tree.project.pipeline, self.step)
-            return fingerprint(run.log, self.step, checkpoint) if given and given.outcome in self.outcomes else ""
+            until = [*dict.fromkeys(step.partition(".")[0] for step in self.outcomes)]
+            log = run_again(self.it.found, tree, run_id, self.it.asked.params, until=until).log
+            ended = {step: log.steps[step].outcome if step in log.steps else "" for step in self.outcomes}
+            return {
+                step: fingerprint(log, step, checkpoints_of(tree.project.pipeline, step)) * (ended[step] in outcomes)
+                for step, outcomes in self.outcomes.items()
+            }
 
     @contextmanager
     def _tree(self, of_steps: Mapping[str, Held], whole: Held, moment: int) -> Iterator[PreparedTree]:

@@ -160,6 +160,7 @@ def test_a_step_that_is_not_deterministic(project: Workspace) -> None:
     assert found["first"]["step"] == "report"
     assert found["first"]["causes"] == []
     assert "it is not deterministic, or takes what is not recorded" in found["first"]["explanation"]
+    assert "a variable that `env-read` does not name" in found["first"]["explanation"]
 
 
 def test_code_that_is_not_reached_is_no_cause(project: Workspace) -> None:

@@ -117,5 +117,5 @@ def _what_differs(
         return f", made from the same on another machine: {words(causes)}"
     if step.not_seen:
         return f"; nothing that was recorded of its inputs differs, but {step.not_seen}"
-    why = "it is not deterministic, or takes what is not recorded"
+    why = "it is not deterministic, or takes what is not recorded, such as a variable that `env-read` does not name"
     return f"{' though' if before == ': ' else ';'} nothing that was recorded of its inputs differs: {why}"

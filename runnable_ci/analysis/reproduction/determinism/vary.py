@@ -52,7 +52,9 @@ from runnable_ci.runs.notes.notes_model import Reproduction, StepVerdict, Variat
 from runnable_ci.util.text import listed, pluralize
 
 _LISTED_MAX: Final = 6
-_OF_NO_RECORD: Final = "it differs from the run by what is not recorded, such as the date, a variable or a file"
+_OF_NO_RECORD: Final = (
+    "it differs from the run by what is not recorded, such as the date, or a variable that `env-read` does not name"
+)
 
 
 class Repeated(NamedTuple):

@@ -162,6 +162,23 @@ def test_from_another_clone(project: Workspace, tmp_path: Path, name: str) -> No
             other.runnable(*document["commands"][what].split()[1:])
 
 
+def test_code_and_a_value_together(tmp_path: Path) -> None:
+    """Beside changed code the value of a step before it is named, which may be why it failed."""
+    steps = "[parameters]\nstart = 1\n[steps.one]\nrun = 'echo n=$start >> $RUNNABLE_OUTPUT'\nreturns = ['n']\n"
+    made = workspace(
+        tmp_path,
+        {
+            "runnable.toml": f"{steps}[steps.two]\npython = 'm:f'\n",
+            "m.py": "def f(n):\n    assert n > 0, 'none'\n",
+        },
+    )
+    made.runnable("run", "--run-id", "good")
+    made.replace("m.py", "'none'", "'too few'")
+    made.runnable("run", "--run-id", "bad", "--param", "start=0", code=1)
+    document = explained(made)
+    assert any("m.py changed, `n` 1 → 0" in line for line in document["changed"]["says"]), document["changed"]["says"]
+
+
 def test_a_run_that_succeeded(project: Workspace) -> None:
     """There is nothing to explain, and it is said what changed since the one before."""
     project.runnable("run", "-j", "1", "--run-id", "second", "--param", "depth=2")

@@ -106,7 +106,10 @@ def _what_differs(
 
     certain = [one for one in causes if one.kind != "machine" and one.note != POSSIBLE]
     if certain:
-        return f"{before}{words(certain)}"
+        given = [one for one in step.inputs if one.kind == "value" and one.made_by and one.counts and not one.note]
+        if step.in_a == step.in_b:  # then what it gives follows from these, else they may be why it failed
+            given = []
+        return f"{before}{words([*certain[: _NAMED_MAX - 1], *given, *certain[_NAMED_MAX - 1 :]])}"
     if possible := [one for one in causes if one.kind != "machine"]:
         return f"{before}perhaps {words(possible)}"
     if follows := [one for one in step.inputs if one.made_by and one.counts]:

@@ -235,7 +235,8 @@ def test_the_reusable_workflow_is_the_action() -> None:
     own = {"runs-on", "ref", "setup"}
     # The token is a secret of the workflow, and no environment variable comes in that could hold another.
     # The step that uses the action is the called workflow's own.
-    passed = action["inputs"].keys() - {"token", "secrets", "step"}
+    # Jobs that share a run use the action themselves, in the workflow that `runnable-ci workflow` writes.
+    passed = action["inputs"].keys() - {"token", "secrets", "step", "steps", "instances", "matrix-of", "collect"}
     assert call["inputs"].keys() == passed | own
     defaults = {name: given.get("default") for name, given in action["inputs"].items() if name in passed}
     # The calling job's matrix is not to be had in a called workflow.
@@ -245,7 +246,8 @@ def test_the_reusable_workflow_is_the_action() -> None:
     # GITHUB_JOB is the called workflow's: what the callers give is all that tells their runs apart.
     inputs["matrix"] = "${{ toJSON(inputs) }}"
     assert step["with"] == {**inputs, "token": "${{ secrets.token || github.token }}"}
-    outputs = action["outputs"].keys() - {"python"}  # a path of the called workflow's machine
+    # A path of the called workflow's machine, and what only jobs that share a run need.
+    outputs = action["outputs"].keys() - {"python", "matrix"}
     assert workflow["jobs"]["pipeline"]["outputs"] == {n: f"${{{{ steps.run.outputs.{n} }}}}" for n in outputs}
     assert {n: given["value"] for n, given in call["outputs"].items()} == {
         n: f"${{{{ jobs.pipeline.outputs.{n} }}}}" for n in outputs

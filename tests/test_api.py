@@ -142,6 +142,7 @@ returns = { model = "object", score = "metric", "note" = "json" }
 [steps.tries]
 run = "test -e second || { touch second; exit 1; }; echo again"
 attempts = 2
+resources = { cpus = [1, 2], memory = "10M" }
 [steps.rounds]
 run = "echo count=$((count + 1)) >> $RUNNABLE_OUTPUT"
 returns = ["count"]
@@ -190,6 +191,10 @@ def test_it_reads_what_the_program_reads(everything: Workspace) -> None:
     """All fields of a sealed run, and its row."""
     log = same(everything.folder)
     assert log["steps"]["quant.gut.quant"]["attempts"][0]["input_parameters"]["table"]["value"]["rows"][399] == 399
+    resources = {name: [one["resources"] for one in step["attempts"]] for name, step in log["steps"].items()}
+    memory = 10 << 20
+    assert resources["tries"] == [{"cpus": n, "memory": memory, "gpus": 0} for n in (1, 2)]
+    assert resources["files"] == [None]
 
 
 def test_it_reads_a_journal_as_the_program_does(everything: Workspace, tmp_path: Path) -> None:
@@ -295,6 +300,7 @@ def test_pandas_in_one_line(everything: Workspace) -> None:
     assert frame["metrics.m.r2"].mean() == 0.5
     steps = pd.DataFrame(runnable_ci.open_run("r", everything.folder).steps)
     assert steps.set_index("label").loc["tries"]["attempts"] == 2
+    assert steps.set_index("label").loc["tries"]["resources"]["cpus"] == 2
 
 
 def test_what_a_notebook_shows(everything: Workspace, tmp_path: Path) -> None:

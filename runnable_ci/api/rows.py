@@ -55,6 +55,7 @@ def step_rows(log: Mapping[str, Any]) -> List[Row]:
             "start_time": last["start_time"] if last else "",
             "seconds": seconds_between(last["start_time"], last["end_time"]) if last else None,
             "executor": last.get("executor", "") if last else "",
+            "resources": last.get("resources") if last else None,
             "exit_code": last["exit_code"] if last else None,
             "message": step["message"],
             "reason": last["reason"] if last else "",

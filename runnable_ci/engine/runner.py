@@ -79,10 +79,9 @@ class Run:
 
     def __post_init__(self) -> None:
         """Let what was hashed come as attempts do."""
-        supervisor = self.context.supervisor
         self.context.products.report = self.tell
         self._masks = LateMasks(self.recorder, self.code)
-        self._hashing = Hashing(self.tell, lambda: supervisor.cancelled_by)
+        self._hashing = Hashing(self.tell, lambda: self.context.supervisor.cancelled_by)
 
     def tell(self, step: str, result: Result) -> None:
         """Take the result of a step, from any thread."""
@@ -274,6 +273,7 @@ class Run:
             definition=step.definition(),
             mock=bool(step.mock),
             executor=step.executor if step.runs_elsewhere and not decision.refusal else "",
+            resources=self.room.given(step, decision, self._tries.number(step.name)) if self.room else None,
         )
         if step.checkpoint and past:
             from runnable_ci.engine.checkpoints.use import resume_from_checkpoint  # few steps keep any

@@ -7,7 +7,7 @@ from pydantic import Field
 from runnable_ci.runs.branches.branch_model import BranchRecord
 from runnable_ci.runs.code_model import CodeIdentity, CodeState
 from runnable_ci.runs.files.checkpoint_model import Checkpoint, CheckpointUse
-from runnable_ci.runs.machines.environment_model import Environment, NumericLibrary
+from runnable_ci.runs.machines.environment_model import Environment, GivenResources, NumericLibrary
 from runnable_ci.runs.notes.notes_model import MadeFrom, Reproduction, RunNotes
 from runnable_ci.util.bounded_json import LARGE_TABLE, Record
 from runnable_ci.util.text import flattened, seconds_between, shortened
@@ -175,6 +175,8 @@ class StepAttempt(Record):
     """Key into the run's `code_states`; empty in logs of earlier versions."""
     executor: str = ""
     """Where it ran, by the name of an executor in the pipeline file; empty for the run's own machine."""
+    resources: GivenResources | None = None
+    """What it had to run with; nothing where its step does not say what it takes."""
     code_seen: str = ""
     """When the look at the work tree began that `code_state` is from."""
     log: LogFile | None = None

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from cli import Workspace, workspace
 
+from runnable_ci.runs.machines.environment_model import GivenResources
 from runnable_ci.steps.machine import capacity
 
 TIMED = "date +%s.%N > $RUNNABLE_STEP.began; sleep {0}; date +%s.%N > $RUNNABLE_STEP.ended"
@@ -104,6 +105,30 @@ def test_what_waits_for_room_is_decided_on_when_there_is_some(tmp_path: Path, fa
     project.runnable("run", "--run-id", "r", "--jobs", "3", code=1 if fails else 0)
     log = project.log("r")
     assert all(len(log.steps[name].attempts) == 1 for name in (*(f"s{i}" for i in range(5)), "first", "last"))
+
+
+def test_what_each_try_had_is_recorded(tmp_path: Path) -> None:
+    """Here and elsewhere; nothing of a step that does not say what it takes, nor of one that never began."""
+    fails = 'run = "exit 1"\nneeds = []\nattempts = 2\n'
+    takes = 'resources = { cpus = [1, 2], memory = ["10M", "1.5G"], gpus = 1 }\n'
+    project = project_of(
+        tmp_path,
+        f'[executors.it]\ncommand = "sh -c {{}}"\n[steps.here]\n{fails}{takes}'
+        f'[steps.there]\n{fails}{takes}executor = "it"\n[steps.plain]\n{fails}'
+        "[steps.much]\nrun = 'true'\nneeds = []\nresources = { gpus = 9 }\n",
+    )
+    project.runnable("run", "--run-id", "r", code=1, CUDA_VISIBLE_DEVICES="0")
+    found = {name: [one.resources for one in step.attempts] for name, step in project.log("r").steps.items()}
+    had = [GivenResources(cpus=1, memory=10 << 20, gpus=1), GivenResources(cpus=2, memory=3 << 29, gpus=1)]
+    assert found == {"here": had, "there": had, "plain": [None, None], "much": [None]}
+    shown = project.runnable("show", "r", "there").out
+    assert shown.count("  executor  it\n") == 2
+    assert "  resources 1 core, 10.0 MiB of memory, 1 GPU\n" in shown
+    assert "  resources 2 cores, 1.5 GiB of memory, 1 GPU\n" in shown
+    project.runnable("report", "r", "-o", "page.html")
+    page = project.read("page.html")
+    assert page.count("2 cores, 1.5 GiB of memory, 1 GPU") == 2
+    assert "Executor" in page
 
 
 def test_instances_are_packed(tmp_path: Path) -> None:

@@ -290,6 +290,8 @@ def _attempt(step: StepLog, one: StepAttempt, found: FoundForPage) -> ShownAttem
     exception = one.exception
     facts = {
         "Exit code": "" if one.exit_code is None else str(one.exit_code),
+        "Executor": one.executor,
+        "Resources": str(one.resources or ""),
         "Taken from": one.taken_from,
         "Resumed from": f"what attempt {one.checkpoint_used.attempt} kept" if one.checkpoint_used else "",
         "First made by": one.taken_by,

@@ -86,9 +86,11 @@ def _lines(catalog: Catalog, log: RunLog, step: StepLog) -> Iterator[str]:
 
 
 def _where(log: RunLog, attempt: StepAttempt) -> dict[str, str]:
-    """Return on what machine an attempt ran, and which libraries for numbers it had loaded, as far as is known."""
+    """Return where an attempt ran, with what, and which libraries for numbers it had loaded, as far as is known."""
     environment = log.environments.get(attempt.environment)
     lines = {
+        "executor": attempt.executor,
+        "resources": str(attempt.resources or ""),
         "machine": machine_line(environment.machine) if environment else "",
         "numeric": libraries_line(attempt.numeric_libraries),
     }

@@ -155,7 +155,8 @@ class Flight:
 
     def _own_fields(self) -> dict[str, object]:
         """Return what this side alone knows of the attempt."""
-        names = ("code_identities", "code_state", "code_seen", "invocation", "reason", "definition", "executor")
+        of_code = ("code_identities", "code_state", "code_seen")
+        names = (*of_code, "invocation", "reason", "definition", "executor", "resources")
         return {name: getattr(self.attempt, name) for name in names}
 
     def lost(self, why: str, outcome: RunOutcome = "interrupted") -> AttemptResult:

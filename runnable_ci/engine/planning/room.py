@@ -9,7 +9,7 @@ from typing import NamedTuple
 from runnable_ci.engine.provenance.changes import Decision
 from runnable_ci.pipeline.keys.resources import Share, share_of
 from runnable_ci.pipeline.step import Step
-from runnable_ci.runs.machines.environment_model import Capacity
+from runnable_ci.runs.machines.environment_model import Capacity, GivenResources
 from runnable_ci.util.text import format_size
 
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
@@ -118,6 +118,12 @@ class Room:
         """Return the environment of a step, which sees its own GPUs where it said how many it takes."""
         gpus = self.gpus(step)
         return {**environ, _VISIBLE: ",".join(gpus)} if gpus else environ
+
+    def given(self, step: Step, decision: Decision, number: int) -> GivenResources | None:
+        """Return what a try of a step has to run with; None where it does not say what it takes, or does not begin."""
+        if step.resources is None or step.mock == "nothing" or decision.refusal:
+            return None
+        return GivenResources(**share_of(step.resources, number)._asdict())
 
     def note(self, step: Step, number: int) -> str:
         """Return what to say of a try of a step that runs alone since it takes more than there is; empty for others."""

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import Field
 
 from runnable_ci.util.bounded_json import LARGE_TABLE, Record
+from runnable_ci.util.text import format_size, pluralize
 
 Origin = Literal["editable", "folder", "file", "url", "git", "repository"]
 """From what a package was installed that no index gave; `repository` is one that is none of git."""
@@ -18,6 +19,21 @@ class Capacity(NamedTuple):
     """Bytes; 0 where it is not known."""
     gpus: tuple[str, ...] = ()
     """As `CUDA_VISIBLE_DEVICES` names them."""
+
+
+class GivenResources(Record):
+    """What an attempt had of its machine to run with, as its step's `resources` say for that try."""
+
+    cpus: int
+    memory: int = 0
+    """Bytes; 0: the step does not say."""
+    gpus: int = 0
+
+    def __str__(self) -> str:
+        """Return it for people."""
+        memory = f"{format_size(self.memory)} of memory" if self.memory else ""
+        gpus = pluralize(self.gpus, "GPU") if self.gpus else ""
+        return ", ".join(filter(None, (pluralize(self.cpus, "core"), memory, gpus)))
 
 
 class Machine(Record):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -17,14 +18,25 @@ _GIT_LAG_S: Final = 0.1
 """So long after it has ended its events may come."""
 
 
+class _Descriptor:
+    """A descriptor that is closed once no thread uses it: its number may be another file's from then on."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __del__(self) -> None:
+        os.close(self.number)
+
+
 class SharedLooks:
     """A file of lines: who opens what, relative to the root, written before it happens."""
 
     def __init__(self, file: Path, root: str) -> None:
         self._root = root
         self._me = f"{os.getpid()}:".encode()
-        self._write = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        self._read = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        append = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        self._write: _Descriptor | None = _Descriptor(os.open(file, append, 0o600))
+        self._read: _Descriptor | None = _Descriptor(os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW))
         self._rest = b""
         self._asking: set[bytes] = set()
         self._git_until_s = 0.0
@@ -34,18 +46,20 @@ class SharedLooks:
         """Say what this process is about to open. Safe in an audit hook."""
         if isinstance(opened, str | bytes | os.PathLike):
             path = os.fsencode(opened)
-            if path.startswith(os.fsencode(self._root)) and b"\n" not in path and self._write >= 0:
-                os.write(self._write, self._me + path + b"\n")
+            if path.startswith(os.fsencode(self._root)) and b"\n" not in path and (file := self._write):
+                with suppress(OSError):  # the disk is full: to the others it is a step's
+                    os.write(file.number, self._me + path + b"\n")
 
     def ask_git(self, begins: bool) -> None:
         """Say that this process begins, or has ended, to ask git."""
-        if self._write >= 0:
-            os.write(self._write, self._me + (_GIT_BEGINS if begins else _GIT_ENDS) + b"\n")
+        if file := self._write:
+            os.write(file.number, self._me + (_GIT_BEGINS if begins else _GIT_ENDS) + b"\n")
 
     def take(self) -> list[str]:
         """Return what other processes have said since this was asked last."""
         found: list[str] = []
-        while self._read >= 0 and (chunk := os.read(self._read, _READ_BYTES)):
+        file = self._read
+        while file and (chunk := os.read(file.number, _READ_BYTES)):
             *lines, self._rest = (self._rest + chunk).split(b"\n")
             for line in lines:
                 who, _, path = line.partition(b":")
@@ -66,7 +80,4 @@ class SharedLooks:
 
     def close(self) -> None:
         """Say and hear nothing more."""
-        for descriptor in (self._read, self._write):
-            if descriptor >= 0:
-                os.close(descriptor)
-        self._read = self._write = -1
+        self._read = self._write = None

@@ -257,6 +257,38 @@ def test_a_metric_that_is_no_number_fails(tmp_path: Path) -> None:
         assert "the result of / is not a number, which fails" in done.out
 
 
+def test_metrics_of_a_matrix(tmp_path: Path) -> None:
+    """They are lists: their smallest, largest and each alone are numbers, the list itself is none, nor is NaN in it."""
+    made = workspace(
+        tmp_path,
+        {
+            "runnable.toml": '[parameters]\nx = 1.0\n[steps.s]\npython = "m:f"\nreturns = { score = "metric" }\n'
+            "strategy = { matrix = { seed = [1, 2] } }\n",
+            "m.py": "def f(x, seed):\n    return x * seed if x < 2 or seed == 1 else float('nan')\n",
+        },
+    )
+    for name, x in {"a": "1", "b": "1.5", "odd": "3"}.items():
+        made.runnable("run", "--run-id", name, "--param", f"x={x}")
+    for condition, code in {
+        "min(score) > base.score[0]": 1,
+        "max(score, 7) > 7": 0,
+        "score[1] > 2 * base.score[1]": 0,
+        "score == base.score": 0,
+        "contains(score, 3)": 1,
+    }.items():
+        made.runnable("diff", "a", "b", "--fail-if", condition, code=code)
+    for condition, said in {
+        "score < base": "score, base are not numbers",
+        "score > 5": "score is not a number",
+        "base.score * 2 < 1": "the result of * is not a number",
+    }.items():
+        assert f"{said}, which fails" in made.runnable("diff", "a", "b", "--fail-if", condition, code=1).out
+    for condition in ("max(score) < 1", "score[0] < 1"):
+        assert "score is not a number" in made.runnable("diff", "a", "odd", "--fail-if", condition, code=1).out
+    listed = json.loads(made.runnable("runs", "--where", "min(score) > 1.2", "--json").out)
+    assert {run["run_id"] for run in listed} == {"b"}
+
+
 def test_exit_code(pair: Workspace) -> None:
     """3 says that the runs differ, only where that is asked for."""
     pair.runnable("diff", "first", "second")

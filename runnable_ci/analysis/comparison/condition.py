@@ -10,10 +10,10 @@ from typing import Any, Final
 from runnable_ci.analysis.comparison.model import RunComparison
 from runnable_ci.analysis.history.conditions import nested
 from runnable_ci.errors import UsageError, did_you_mean
-from runnable_ci.pipeline.expressions.arithmetic import FUNCTIONS, parse_calculation
+from runnable_ci.pipeline.expressions.arithmetic import FUNCTIONS, numbers_in, parse_calculation
 from runnable_ci.pipeline.expressions.expression import Expression
 from runnable_ci.pipeline.expressions.syntax import ExpressionError
-from runnable_ci.pipeline.expressions.values import is_true, number
+from runnable_ci.pipeline.expressions.values import is_true
 from runnable_ci.util.text import format_pairs, listed
 
 BASE: Final = "base"
@@ -47,8 +47,9 @@ def judge(condition: Expression, found: RunComparison) -> Judgement:
     """Return whether a condition holds for B, with A as `base`.
 
     A metric by its name is B's, `base.NAME` is A's, and `base` alone A's of the only metric that the condition names. A
-    metric that is not a number fails, and so does what is calculated and is none, as a division by 0: no comparison
-    with it would. Raises `UsageError` for a metric that a run does not have: nothing can be said then.
+    metric with a number that is none fails, and so does what is calculated or compared and is none, as a division by 0
+    or the list of a matrix's instances: no comparison with it would. Raises `UsageError` for a metric that a run does
+    not have: nothing can be said then.
     """
     before = {one.name: one.before for one in found.all_metrics if one.before is not None}
     after = {one.name: one.after for one in found.all_metrics if one.after is not None}
@@ -66,14 +67,16 @@ def judge(condition: Expression, found: RunComparison) -> Judgement:
         used[".".join(path)] = value
     contexts = {DURATION: found.b.seconds, **nested(after), "metrics": nested(after)}
     contexts[BASE] = used.get(BASE, {DURATION: found.a.seconds, **nested(before), "metrics": nested(before)})
-    odd = [name for name, value in used.items() if _is_odd(number(value))]
+    odd = [name for name, value in used.items() if any(map(_is_odd, numbers_in([value])))]
     odd_results: list[str] = []
     try:
         holds = is_true(condition.evaluate(contexts, _watched(odd_results)))
+        odd_results += [text for text in condition.compared_lists(contexts, FUNCTIONS) if text not in odd_results]
     except ExpressionError as e:
         raise UsageError(f"the condition `{condition}`: {e.message}", hint=e.hint) from e
     strange = odd or odd_results
-    reason = format_pairs(used) + (f"; {listed(strange)} is not a number, which fails" if strange else "")
+    are = "is not a number" if len(strange) == 1 else "are not numbers"
+    reason = format_pairs(used) + (f"; {listed(strange)} {are}, which fails" if strange else "")
     return Judgement(str(condition), holds or bool(strange), reason)
 
 
@@ -92,7 +95,7 @@ def _watched(odd: list[str]) -> dict[str, Callable[..., Any]]:
     return {name: watched(_SHOWN.get(name, f"{name}(…)"), function) for name, function in FUNCTIONS.items()}
 
 
-def _is_odd(value: float) -> bool:
+def _is_odd(value: object) -> bool:
     return isinstance(value, float) and not math.isfinite(value)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from runnable_ci.pipeline.expressions.expression import Expression
@@ -64,13 +64,31 @@ def _divide(one: Any, other: Any) -> float:
     return number(one) / divisor if divisor else math.nan
 
 
+def numbers_in(of: Iterable[Any]) -> Iterator[int | float]:
+    """Yield numbers, also those in lists and tables: a metric of a matrix is a list of its instances'."""
+    for one in of:
+        match one:
+            case list():
+                yield from numbers_in(one)
+            case Mapping():
+                yield from numbers_in(one.values())
+            case _:
+                yield number(one)
+
+
+def _extreme(choose: Callable[[list[int | float]], int | float], of: Iterable[Any]) -> int | float:
+    """Return the smallest or largest number; NaN where one is none, wherever it stands, or there are no numbers."""
+    numbers = list(numbers_in(of))
+    return math.nan if not numbers or any(one != one for one in numbers) else choose(numbers)
+
+
 FUNCTIONS: Final[Mapping[str, Callable[..., Any]]] = {
     "add": lambda one, other: number(one) + number(other),
     "subtract": lambda one, other: number(one) - number(other),
     "multiply": lambda one, other: number(one) * number(other),
     "divide": _divide,
     "abs": lambda one: abs(number(one)),
-    "min": lambda *of: min(map(number, of), default=math.nan),
-    "max": lambda *of: max(map(number, of), default=math.nan),
+    "min": lambda *of: _extreme(min, of),
+    "max": lambda *of: _extreme(max, of),
 }
 """What these expressions can call beside what all can."""

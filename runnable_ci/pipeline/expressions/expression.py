@@ -65,6 +65,19 @@ class Expression:
         """Return the functions that it calls."""
         return [node for node in walk(self.tree) if isinstance(node, Call)]
 
+    def compared_lists(self, contexts: Mapping[str, Any], functions: Functions) -> list[str]:
+        """Return the operands of comparisons that are lists or tables where the other one is none: never smaller or
+        larger.
+        """
+        found: list[str] = []
+        for node in walk(self.tree):
+            if isinstance(node, Compare):
+                sides = (node.left, node.right)
+                lists = [one for one in sides if isinstance(_value(one, contexts, functions), list | Mapping)]
+                if len(lists) == 1 or node.sign not in ("==", "!="):
+                    found += map(text_of, lists)
+        return found
+
     def require(self, contexts: Collection[str], functions: Collection[str] = ()) -> None:
         """Raise `ExpressionError` for a context or function that there is not where the expression stands.
 

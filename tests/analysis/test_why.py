@@ -129,6 +129,23 @@ def test_values_alone(project: Workspace) -> None:
     assert [one["executed"] for one in found["runs"]] == [[], [], []], "nothing has to be computed for that"
 
 
+def test_the_metric_of_an_instance(tmp_path: Path) -> None:
+    """The metric of a matrix is a list, which nothing moves by an amount: each instance's has the name of `diff`."""
+    matrix = "[steps.train]\nstrategy = { matrix = { seed = [1, 2] } }"
+    pipeline = PIPELINE.replace("[steps.train]", matrix).replace("echo score,$score", "echo")
+    train = "def fit(rate, seed):\n    return rate if seed == 1 else 1.0\n"
+    made = workspace(tmp_path, FILES | {"runnable.toml": pipeline, "train.py": train})
+    made.runnable("run", "--run-id", "a")
+    made.runnable("run", "--run-id", "b", "--param", "rate=0.75")
+    whole = made.runnable("why", "a", "b", "--metric", "score", code=2)
+    assert "`score` of run a is no number: [0.5, 1.0]" in whole.err
+    assert "name one of `score: train (1)`, `score: train (2)`" in whole.err
+    done = made.runnable("why", "a", "b", "--metric", "score: train (1)", "--json")
+    assert effects(json.loads(done.out)) == {"values": (0.25, 0.25, "alone")}
+    assert "report |" not in done.err  # which no metric needs
+    assert "nothing moved it" in made.runnable("why", "a", "b", "--metric", "score: train (2)", code=2).err
+
+
 def test_two_that_act_together(project: Workspace) -> None:
     """Neither moves it in A by as much as in B: both are named, with both effects."""
     train = "def fit(rate, extra=0):\n    return rate * len(open('clean.csv').read().split()) ** 2\n"

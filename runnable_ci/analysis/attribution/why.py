@@ -50,10 +50,13 @@ from runnable_ci.analysis.scratch import scratch_folder
 from runnable_ci.engine.options import Options
 from runnable_ci.errors import PipelineError, RunnableError, StepError, UsageError
 from runnable_ci.pipeline.pipeline_identity import PipelineIdentity
+from runnable_ci.runs.branches.metrics import instance_metrics
+from runnable_ci.runs.listing.summary import by_shown_name
 from runnable_ci.runs.notes.notes_model import MadeFrom
 from runnable_ci.runs.run_identity import run_identity
 from runnable_ci.store.local import Layout
 from runnable_ci.util.shell_command import command
+from runnable_ci.util.text import listed
 from runnable_ci.vcs.git_files import repository_root
 
 WHY: Final = "why"
@@ -290,7 +293,11 @@ def require_comparable(a: ComparedRun, b: ComparedRun, metric: str) -> tuple[flo
     values = [metric_of(run.log, metric, required=True) for run in (a, b)]
     for run, value in zip((a, b), values, strict=True):
         if not is_number(value):
-            raise UsageError(f"`{metric}` of run {run.log.run_id} is no number: {value!r}", hint="name another metric")
+            instances = [
+                f"`{name}`" for name in by_shown_name(instance_metrics(run.log)) if name.startswith(f"{metric}: ")
+            ]
+            hint = f"name one of {listed(instances, at_most=5)}" if instances else "name another metric"
+            raise UsageError(f"`{metric}` of run {run.log.run_id} is no number: {value!r}", hint=hint)
     if values[0] == values[1]:
         raise UsageError(
             f"`{metric}` is {values[0]:.6g} in both runs: nothing moved it",

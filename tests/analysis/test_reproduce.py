@@ -178,7 +178,7 @@ def test_an_environment_that_is_not_in_the_tree_is_left_alone(tmp_path: Path, pl
     made = workspace(tmp_path, {**FILES, "runnable.toml": named + FILES["runnable.toml"]})
     made.runnable("run", "--run-id", "first")
     done = made.runnable("reproduce", "first", "--environment", "recorded", code=1)
-    assert "the pipeline names an interpreter that is not in a folder of its own" in done.err
+    assert "`python` of the pipeline is not that of an environment in the project" in done.err
     assert [path.relative_to(outside).as_posix() for path in outside.rglob("*")] == ["bin", "bin/python"]
 
 

@@ -91,8 +91,8 @@ def _place(pipeline: Pipeline, tree: Path) -> Path:
     place = Path(os.path.normpath(tree / _interpreter(pipeline))).parent.parent
     if not place.is_relative_to(tree) or place == tree:
         raise StepError(
-            f"the pipeline names an interpreter that is not in a folder of its own: {pipeline.python}",
-            hint="its packages cannot be replaced: use the environment here",
+            f"`python` of the pipeline is not that of an environment in the project: {pipeline.python}",
+            hint=f"leave out --environment recorded to use it as it is, or name one in the project: {PROJECT_INTERPRETER}",
         )
     return place
 

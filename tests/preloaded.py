@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from program_server import load_all
+from program_server import become, load_all
 
 from runnable_ci.cli.app import app
 from runnable_ci.cli.errors import run
@@ -35,14 +35,9 @@ def runnable(
     if not child:
         try:
             descriptor = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            for number in (1, 2):
-                os.dup2(descriptor, number)
-            os.chdir(folder)
-            os.environ.clear()
-            os.environ.update(environ)
+            become(str(folder), environ, arguments, [descriptor, descriptor])
             sys.stdout = os.fdopen(1, "w", closefd=False)
             sys.stderr = os.fdopen(2, "w", closefd=False)
-            sys.argv = ["runnable-ci", *arguments]
             signal.alarm(HANGS_S)
             prepare()
             run(app)

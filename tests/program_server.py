@@ -136,7 +136,7 @@ def serve(requests: socket.socket) -> None:
                             os.close(answers)
                         requests.close()
                         os.close(descriptors[0])
-                        _become(json.loads(request), descriptors[1:])
+                        become(**json.loads(request), streams=descriptors[1:])
                         return
                     os.write(descriptors[0], str(pid).encode())
                     for descriptor in descriptors[1:]:
@@ -154,14 +154,16 @@ def serve(requests: socket.socket) -> None:
                     os.close(answers)
 
 
-def _become(request: Mapping[str, object], streams: Sequence[int]) -> None:
+def become(folder: str, environ: Mapping[str, str], arguments: Sequence[str], streams: Sequence[int]) -> None:
+    """Make this child of a process that has loaded the program one that starts it in a folder, with these streams."""
     for number, stream in enumerate(streams, 1):
         os.dup2(stream, number)
+    for stream in {*streams}:
         os.close(stream)
-    os.chdir(str(request["folder"]))
+    os.chdir(folder)
     os.environ.clear()
-    os.environ.update(request["environ"])  # type: ignore[call-overload]
-    sys.argv = [PROGRAM, *request["arguments"]]  # type: ignore[misc]
+    os.environ.update(environ)
+    sys.argv = [PROGRAM, *arguments]
     importlib.reload(importlib.import_module("runnable_ci.util.clock"))  # which counts from when its process began
 
 

@@ -92,7 +92,7 @@ def _place(pipeline: Pipeline, tree: Path) -> Path:
     if not place.is_relative_to(tree) or place == tree:
         raise StepError(
             f"`python` of the pipeline is not that of an environment in the project: {pipeline.python}",
-            hint=f"leave out --environment recorded to use it as it is, or name one in the project: {PROJECT_INTERPRETER}",
+            hint=f"leave out --environment recorded to use it as it is, or name one such as {PROJECT_INTERPRETER}",
         )
     return place
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import Any
+from typing import Any, NamedTuple
 
 from runnable_ci.analysis.attribution.effects import Kind
 from runnable_ci.analysis.comparison.model import RunComparison, RunDifference
@@ -35,18 +35,35 @@ class KindDifference:
         return bool(self.names) and not self.not_comparable
 
 
+class _Files(NamedTuple):
+    """What the steps of a run did with files, by their paths in the workspace."""
+
+    modules: frozenset[str]
+    read: frozenset[str]
+    made: frozenset[str]
+    put: frozenset[str]
+    """Those of what they made that the catalog has."""
+
+    @classmethod
+    def of(cls, run: RunRead) -> _Files:
+        """Gather them."""
+        steps = run.log.steps.values()
+        attempts = [attempt for step in steps for attempt in step.attempts]
+        put = frozenset(entry.name for step in steps for entry in step.put_entries())
+        inputs = {entry.name for step in steps for entry in step.data_catalog if entry.is_input and not entry.kind}
+        return cls(
+            frozenset(path for attempt in attempts for path in attempt.modules),
+            frozenset(path for reads in run.reads.values() for path in reads.files) | inputs,
+            put.union(path for attempt in attempts for path in attempt.made),
+            put,
+        )
+
+
 def data_files(run: RunRead) -> frozenset[str]:
     """Return the files that steps of a run read, that no step made and that are no code; relative to the workspace."""
-    log = run.log
-    attempts = [attempt for step in log.steps.values() for attempt in step.attempts]
-    modules = {path for attempt in attempts for path in attempt.modules}
-    made = {path for attempt in attempts for path in attempt.made}
-    made |= {entry.name for step in log.steps.values() for entry in step.put_entries()}
-    found = {path for reads in run.reads.values() for path in reads.files}
-    found |= {
-        entry.name for step in log.steps.values() for entry in step.data_catalog if entry.is_input and not entry.kind
-    }
-    return frozenset(path for path in found - modules - made if not _is_code(path) and not path.startswith("/"))
+    files = _Files.of(run)
+    found = files.read - files.modules - files.made
+    return frozenset(path for path in found if not _is_code(path) and not path.startswith("/"))
 
 
 def _is_code(path: str) -> bool:
@@ -66,13 +83,9 @@ def code_names(compared: RunComparison, data: Iterable[str], prefix: str, runs: 
     """
     if compared.code.not_known:
         return (f"{compared.code.commit_a[:12]} and {compared.code.commit_b[:12]}: {compared.code.not_known}",)
-    used, made = set[str](), set[str]()
-    for run in runs:
-        attempts = [attempt for step in run.log.steps.values() for attempt in step.attempts]
-        used |= {f"{prefix}{path}" for attempt in attempts for path in attempt.modules}
-        used |= {f"{prefix}{path}" for reads in run.reads.values() for path in reads.files}
-        made |= {f"{prefix}{entry.name}" for step in run.log.steps.values() for entry in step.put_entries()}
-    others = {f"{prefix}{path}" for path in data} | made
+    files = [_Files.of(run) for run in runs]
+    used = {f"{prefix}{path}" for one in files for path in one.modules | one.read}
+    others = {f"{prefix}{path}" for path in data}.union(f"{prefix}{path}" for one in files for path in one.put)
     names = [one.name for one in compared.code.files if one.name not in others]
     return tuple(sorted(names, key=lambda name: name not in used))
 

@@ -106,9 +106,9 @@ def _what_differs(
 
     certain = [one for one in causes if one.kind != "machine" and one.note != POSSIBLE]
     if certain:
-        given = [one for one in step.inputs if one.kind == "value" and one.made_by and one.counts and not one.note]
-        if step.in_a == step.in_b:  # then what it gives follows from these, else they may be why it failed
-            given = []
+        given: list[RunDifference] = []
+        if step.in_a != step.in_b:  # values of other steps may be why one failed; what it gives only follows from them
+            given = [one for one in step.inputs if one.kind == "value" and one.made_by and one.counts and not one.note]
         return f"{before}{words([*certain[: _NAMED_MAX - 1], *given, *certain[_NAMED_MAX - 1 :]])}"
     if possible := [one for one in causes if one.kind != "machine"]:
         return f"{before}perhaps {words(possible)}"

@@ -45,4 +45,4 @@ echo "tests/run.sh: installing the program and what its tests need into .venv-te
 .venv-test/bin/python -m pip install --quiet --editable '.[dev]'
 .venv-test/bin/python tests/github_description.py
 .venv-test/bin/python tests/axe.py
-exec .venv-test/bin/python -m pytest -n auto --dist worksteal "$@"
+exec .venv-test/bin/python -m pytest -n auto --dist worksteal --durations 40 "$@"

@@ -108,6 +108,20 @@ def test_ids_differ_whatever_their_case() -> None:
         made("a: job = 'B'\nb: job = 'b'")
 
 
+def test_ids_are_those_that_github_takes() -> None:
+    """It reserves `__`, and takes fewer than 100 characters, with all that is put behind a step's name."""
+    long, reduced = "x" * 100, f"{MATRIX};returns = {{ size = 'metric' }};reduce = 'm:f'"
+    asking = 'needs = [];strategy = { matrix = { v = "${{ parameters.list }}" } }'
+    jobs = made(f"parameters = {{ list = [1] }}\n{long}: needs = [];{reduced}\n{long[1:]}y: {asking}\n__a: needs = []")
+    assert [*jobs][:3] == ["x" * 99, "x" * 97 + "-2", "step__a"]
+    assert [*jobs][3:] == ["x" * 89 + "-instances", "x" * 92 + "-reduce"]
+    assert all(len(job) <= 99 and not job.startswith("__") for job in jobs)
+    assert jobs["x" * 99].steps == (long,)
+    for name in ("__x", long):
+        with pytest.raises(PipelineError, match=r"\[steps.a\] job: .* cannot be the id of a job"):
+            made(f"a: job = '{name}'")
+
+
 def test_what_a_job_waits_for() -> None:
     """For the jobs of what its steps need; the last one for all that nothing else waits for."""
     text = f"a:\nb: needs = ['a'];{MATRIX}\nc: needs = ['a'];runs-on = 'gpu'\nd: needs = ['b', 'c']\ne: needs = ['a']"
@@ -237,10 +251,18 @@ def test_the_limit_of_a_leg_is_that_of_its_instances() -> None:
     assert jobs["a"].minutes == 45
 
 
+def test_a_pipeline_of_many_steps() -> None:
+    """What becomes one job is found for all of it at once: step by step it would take minutes."""
+    chains = [f"s{i}: needs = {[f's{i - 10}'] if i >= 10 else []}" for i in range(1000)]
+    assert [len(job.steps) for job in made("\n".join(chains)).values()] == [100] * 10
+    beside = [f"s{i}: needs = [];{SHORT}" for i in range(400)]
+    assert [len(job.steps) for job in made("\n".join(beside)).values()] == [4] * 100
+
+
 def random_pipeline(source: random.Random) -> str:
-    """A pipeline of up to twelve steps with all that decides on jobs."""
+    """A pipeline of up to forty steps with all that decides on jobs."""
     lines: list[str] = []
-    for number in range(source.randint(1, 12)):
+    for number in range(source.randint(1, 40)):
         needs = source.sample(range(number), source.randint(0, min(number, 3)))
         keys = [f"needs = {[f's{need}' for need in needs]}"]
         if source.random() < 0.5:

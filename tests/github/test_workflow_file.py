@@ -17,6 +17,7 @@ from support import python
 from test_workflows import lint_workflows, parsed, steps
 
 from runnable_ci.errors import PipelineError, UsageError
+from runnable_ci.github.job_graph.grouping import SHORT_S, SHORT_TOGETHER_S
 from runnable_ci.github.job_graph.workflow_file import BYTES_MAX, MARK, WorkflowSource, workflow_text
 from runnable_ci.github.job_graph.yaml_text import GitHubExpression, yaml_lines
 from runnable_ci.pipeline.resolve import resolve
@@ -62,7 +63,8 @@ job = "box"
 needs = ["load"]
 container = { image = "alpine:3", credentials = { username = "BOX_USER", password = "BOX_TOKEN" } }
 """
-FOREIGN = 'registry = "registry.example.org/team/runs"\n[steps.a]\nrun = "true"\n'
+STEP = '[steps.a]\nrun = "true"\n'
+FOREIGN = f'registry = "registry.example.org/team/runs"\n{STEP}'
 MANY = f"""
 [steps.a]
 run = "true"
@@ -121,9 +123,29 @@ def test_what_starts_it(tmp_path: Path) -> None:
     assert plain["push"] == {"branches": ["main"]}
     assert list(plain) == ["push", "pull_request", "workflow_dispatch"]
     assert list(plain["workflow_dispatch"]["inputs"]) == ["run-id", "ref", "parameters"]
-    for wrong in ("{ workflow_call = {} }", '{ push = { branches = ["${{ github.ref }}"] } }'):
+    assert parsed(written(tmp_path, f"[workflow]\non = {{ workflow_dispatch = {{}} }}\n{STEP}"))["on"] == {
+        "workflow_dispatch": plain["workflow_dispatch"]
+    }
+    own = "{ workflow_dispatch = { inputs = { x = {} } } }"
+    for wrong in (own, "{ workflow_call = {} }", '{ push = { branches = ["${{ github.ref }}"] } }'):
         with pytest.raises(PipelineError, match=r"\[workflow\] on: "):
-            written(tmp_path, f"[workflow]\non = {wrong}\n{FOREIGN.partition(chr(10))[2]}")
+            written(tmp_path, f"[workflow]\non = {wrong}\n{STEP}")
+
+
+def test_runs_of_other_workflows_are_not_cancelled(tmp_path: Path) -> None:
+    """A group is one of the whole repository: it has the workflow's name, and a pull request's number."""
+    for name in ("iris", "tulips"):
+        group = parsed(written(tmp_path, f"name = '{name}'\n{STEP}"))["concurrency"]["group"]
+        pull = f"github.event_name == 'pull_request' && format('{name}-pull-{{0}}', github.event.number)"
+        assert group == f"${{{{ inputs.run-id || {pull} || format('{name}-{{0}}', github.run_id) }}}}"
+
+
+def test_the_file_says_which_steps_form_a_job(tmp_path: Path) -> None:
+    """With the limits that the program has."""
+    text = " ".join(written(tmp_path, STEP).read_text().replace("\n#", "").split())
+    assert (
+        f"`timeout-minutes` of at most {SHORT_S / 60:.0f}, as many as take {SHORT_TOGETHER_S / 60:.0f} together" in text
+    )
 
 
 def test_instances_are_chunks_where_they_are_many(tmp_path: Path) -> None:
@@ -139,7 +161,9 @@ def test_a_file_that_github_would_not_read_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PipelineError) as refused:
         written(tmp_path, "".join(lines))
     assert re.search(r"the workflow would have [\d,]+ bytes in 901 jobs; GitHub takes 500,000", str(refused.value))
-    assert "hint: give steps that belong together the same `job`" in str(refused.value)
+    assert "hint: give steps that belong together the same `job`, or short ones a `timeout-minutes`" in str(
+        refused.value
+    )
     named = "".join(f'{line}job = "j{i % 9}"\n' for i, line in enumerate(lines))
     assert written(tmp_path, named).stat().st_size < BYTES_MAX
 
@@ -189,7 +213,8 @@ sys.stdout.write(workflow_text(source_of(EVERYTHING)))
 OUR_EXPRESSIONS = re.compile(
     r"github\.(run_id|ref_name|event_name == 'pull_request')|inputs\.(ref|parameters)|matrix\.instance|always\(\)"
     r"|inputs\.run-id && format\('Retry \{0\}', inputs\.run-id\) \|\| ''"
-    r"|inputs\.run-id \|\| (github\.head_ref \|\| github\.run_id|format\('[a-z0-9-]+-\{0\}', github\.run_id\))"
+    r"|inputs\.run-id \|\| (github\.event_name == 'pull_request' && format\('[a-z0-9-]+-pull-\{0\}', "
+    r"github\.event\.number\) \|\| )?format\('[a-z0-9-]+-\{0\}', github\.run_id\)"
     r"|!cancelled\(\)( && !failure\(\))?|secrets\.\w+|'\$\{\{'"
 )
 

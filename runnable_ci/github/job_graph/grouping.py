@@ -37,8 +37,9 @@ def grouped(pipeline: Pipeline) -> list[tuple[str, ...]]:
     """Return the steps of each job, in the order of the pipeline. Raises `PipelineError` for a `job` that cannot be."""
     groups = _Groups(pipeline.steps)
     _merge_named(pipeline, groups)
-    while merged := _next_merge(groups):
-        groups.merge(*merged)
+    while merged := _next_merges(groups):
+        for together in merged:
+            groups.merge(*together)
     return groups.all()
 
 
@@ -76,6 +77,9 @@ class _Groups:
     def members(self, group: str) -> list[Step]:
         return [self.steps[name] for name in self._members[group]]
 
+    def members_of(self, groups: Iterable[str]) -> list[Step]:
+        return [step for group in groups for step in self.members(group)]
+
     def merge(self, *steps: str) -> None:
         """Put the groups of these steps together."""
         groups = {self._group_of[step] for step in steps}
@@ -107,11 +111,12 @@ def _any_of(bits: Iterable[int]) -> int:
     return reduce(or_, bits, 0)
 
 
-def _next_merge(groups: _Groups) -> tuple[str, ...]:
-    """Return groups that become one job, the first ones of the pipeline; none where no more do."""
+def _next_merges(groups: _Groups) -> list[list[str]]:
+    """Return which groups become one job, as far as that is known at once: none has anything to do with another."""
     needs = groups.direct_needs()
     waiting = Counter(need for needed in needs.values() for need in needed)
-    alike: dict[tuple[frozenset[str], tuple[str, ...]], list[str]] = {}
+    chained: dict[str, list[str]] = {}
+    beside: dict[tuple[frozenset[str], tuple[str, ...]], list[list[str]]] = {}
     for group in (names[0] for names in groups.all()):
         steps = groups.members(group)
         if not _is_free(steps):
@@ -119,24 +124,33 @@ def _next_merge(groups: _Groups) -> tuple[str, ...]:
         is_short = _is_short(steps)
         if len(needs[group]) == 1:
             (above,) = needs[group]
-            before = groups.members(above)
-            if _is_free(before) and before[0].runs_on == steps[0].runs_on:
-                both = [*before, *steps]
-                is_chain = waiting[above] == 1 and sum(longest_s(step) or 0 for step in both) <= _CHAIN_S
-                if is_chain or (is_short and _is_short(before) and _fit(both)):
-                    return above, group
+            chain = chained.get(above, [above])
+            before = groups.members_of(chain)
+            is_tail = chain[-1] == above and _is_free(before) and before[0].runs_on == steps[0].runs_on
+            is_chain = all(waiting[one] == 1 for one in chain) and _is_in_time([*before, *steps])
+            if is_tail and (is_chain or (is_short and _is_short(before) and _fit([*before, *steps]))):
+                chain.append(group)
+                chained |= {above: chain, group: chain}
+                continue
         if is_short:
-            beside = alike.setdefault((needs[group], steps[0].runs_on), [])
-            for other in beside:
-                if _fit([*groups.members(other), *steps]):
-                    return other, group
-            beside.append(group)
-    return ()
+            bins = beside.setdefault((needs[group], steps[0].runs_on), [])
+            fitting = (one for one in bins if _fit([*groups.members_of(one), *steps]))
+            if (found := next(fitting, None)) is not None:
+                found.append(group)
+            else:
+                bins.append([group])
+    alone = [[one for one in together if one not in chained] for bins in beside.values() for together in bins]
+    distinct = {id(chain): chain for chain in chained.values()}
+    return [*distinct.values(), *(together for together in alone if len(together) > 1)]
 
 
 def _is_free(steps: Sequence[Step]) -> bool:
     """Return whether nothing but the rules here decides on the job of these steps."""
     return not any(step.job or is_spread(step) for step in steps)
+
+
+def _is_in_time(chain: Sequence[Step]) -> bool:
+    return sum(longest_s(step) or 0 for step in chain) <= _CHAIN_S
 
 
 def _is_short(steps: Sequence[Step]) -> bool:

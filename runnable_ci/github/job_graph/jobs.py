@@ -15,6 +15,8 @@ from runnable_ci.github.job_graph.instances import legs, literal_keys
 from runnable_ci.pipeline.model import Pipeline
 
 USUAL_RUNNER: Final = ("ubuntu-latest",)
+ID_MAX: Final = 99
+"""Characters in the id of a job; none begins with `__`. Source: actions/runner, IdBuilder.cs."""
 MATRIX_OUTPUT: Final = "matrix"
 """The output of a job that asks for legs: a JSON object, step → list of what each leg runs."""
 
@@ -55,7 +57,7 @@ def jobs_of(pipeline: Pipeline) -> list[PlannedJob]:
     groups = grouped(pipeline)
     ids = _ids(pipeline, groups)
     job_of = {name: job for job, steps in ids.items() for name in steps}
-    reducing = {job: _free(f"{job}-reduce", ids) for job, steps in ids.items() if _is_reduced(pipeline, steps)}
+    reducing = {job: _free(job, ids, "-reduce") for job, steps in ids.items() if _is_reduced(pipeline, steps)}
     job_of |= {ids[job][0]: other for job, other in reducing.items()}
     jobs = {}
     for job, steps in ids.items():
@@ -86,6 +88,11 @@ def _ids(pipeline: Pipeline, groups: Sequence[tuple[str, ...]]) -> dict[str, tup
     """Return the steps of each job by its id: its `job`, else its first step. GitHub does not tell case."""
     taken: dict[str, str] = {}
     for step in pipeline.steps.values():
+        if step.job and step.job != _as_id(step.job):
+            message = (
+                f"job: `{step.job}` cannot be the id of a job: GitHub takes {ID_MAX} characters, and no `__` first"
+            )
+            raise pipeline.error(step, message, "use another name", key="job")
         if step.job and taken.setdefault(step.job.lower(), step.job) != step.job:
             message = f"job: `{step.job}` differs from `{taken[step.job.lower()]}` by case alone"
             raise pipeline.error(step, message, "GitHub does not distinguish them: use another name", key="job")
@@ -96,11 +103,18 @@ def _ids(pipeline: Pipeline, groups: Sequence[tuple[str, ...]]) -> dict[str, tup
     return ids
 
 
-def _free(wanted: str, taken: Iterable[str]) -> str:
-    """Return an id that none of these is, in whatever case."""
+def _free(wanted: str, taken: Iterable[str], ending: str = "") -> str:
+    """Return an id that none of these is, in whatever case: what is wanted, with the ending, as far as it is one."""
     others = {one.lower() for one in taken}
-    names = chain([wanted], (f"{wanted}-{number}" for number in count(2)))
+    endings = chain([ending], (f"{ending}-{number}" for number in count(2)))
+    names = (_as_id(wanted, end) for end in endings)
     return next(name for name in names if name.lower() not in others)
+
+
+def _as_id(name: str, ending: str = "") -> str:
+    """Return a step's name as the id of a job."""
+    whole = f"step{name}" if name.startswith("__") else name
+    return f"{whole[: ID_MAX - len(ending)]}{ending}"
 
 
 def _usual_runner(pipeline: Pipeline) -> Sequence[str]:
@@ -138,7 +152,7 @@ def _ask_for_legs(jobs: dict[str, PlannedJob], name: str, runs_on: Sequence[str]
     if len(direct) == 1 and jobs[direct[0]].legs is None:
         asking = jobs[direct[0]]
     else:
-        asking = PlannedJob(_free(f"{step}-instances", jobs), needs=job.needs, runs_on=runs_on)
+        asking = PlannedJob(_free(step, jobs, "-instances"), needs=job.needs, runs_on=runs_on)
     jobs[asking.id] = asking._replace(asks=[*asking.asks, step])
     needs = [*dict.fromkeys([*job.needs, asking.id])]
     jobs[name] = job._replace(needs=needs, legs=job.legs._replace(asked_in=asking.id))

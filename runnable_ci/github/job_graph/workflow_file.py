@@ -20,6 +20,9 @@ BYTES_MAX: Final = 500_000
 _SLUG_MAX: Final = 40
 _NAMED_MAX: Final = 3
 """Steps in the name of a job."""
+_GROUPING: Final = """\
+# A chain of steps with one runner is a job, and so are short steps: those with a `timeout-minutes` of at most 5, as
+# many as take 20 together. Instances of a matrix have jobs. `job = "NAME"` in the pipeline file decides otherwise."""
 _EVENTS: Final = {"push": {"branches": ["main"]}, "pull_request": {}}
 
 
@@ -50,18 +53,25 @@ def workflow_text(source: WorkflowSource) -> str:
         "on": _events(source.pipeline),
         "permissions": {},
         "concurrency": {
-            "group": expression("inputs.run-id || github.head_ref || github.run_id"),
+            "group": _group(source.slug),
             "cancel-in-progress": expression("github.event_name == 'pull_request'"),
         },
     }
-    lines = [MARK, *yaml_lines(document), "", "jobs:"]
+    lines = [MARK, *yaml_lines(document), "", *_GROUPING.splitlines(), "jobs:"]
     for job in jobs:
         lines += [*yaml_lines({job.id: _job(job, source)}, 2), ""]
     text = "\n".join(lines[:-1]) + "\n"
     if (size := len(text.encode())) > BYTES_MAX:
         message = f"the workflow would have {size:,} bytes in {len(jobs)} jobs; GitHub takes {BYTES_MAX:,}"
-        raise source.pipeline.place.error("steps", message, "give steps that belong together the same `job`")
+        hint = "give steps that belong together the same `job`, or short ones a `timeout-minutes` of at most 5"
+        raise source.pipeline.place.error("steps", message, hint)
     return text
+
+
+def _group(slug: str) -> GitHubExpression:
+    """Return what runs one at a time: what resumes a run, and a pull request. Groups are the whole repository's."""
+    pull = f"github.event_name == 'pull_request' && format('{slug}-pull-{{0}}', github.event.number)"
+    return expression(f"inputs.run-id || {pull} || format('{slug}-{{0}}', github.run_id)")
 
 
 def _display(text: str) -> str:
@@ -75,6 +85,9 @@ def _events(pipeline: Pipeline) -> dict[str, Any]:
     if said is not None and "workflow_call" in said:
         message = "on: a workflow that others call has no inputs `run-id` and `parameters`"
         raise pipeline.place.error("workflow", message, "remove `workflow_call`", key="on")
+    if said is not None and said.get("workflow_dispatch"):
+        message = "on: `workflow_dispatch` has the inputs that resume a run, and no others"
+        raise pipeline.place.error("workflow", message, "leave it out: it always starts the workflow", key="on")
     if "${{" in str(said):
         message = "on: GitHub evaluates no expression there"
         raise pipeline.place.error("workflow", message, "write the value itself", key="on")

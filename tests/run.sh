@@ -5,9 +5,10 @@
 # run, a retry and `gc` make, refused once by each of five errors; 5,000 damages (or DAMAGES) to the files of a store;
 # 1,000 random pipelines (or RANDOM_RUNS) with matrices, loops and tries, broken and resumed; 1,000 times (or
 # INDEX_ROUNDS) two writers of one index at once; 20 kills (or CHECKPOINT_KILLS) of a training with checkpoints, and 20
-# (or JOB_KILLS) of the jobs of one; all culprits that are planted for `reproduce --times`; 20 random pipelines
-# (or ENGINE_RUNS) by each engine, 4 of them (or ENGINE_JOBS) as jobs; and all commands on a second real registry, Pulp on
-# PostgreSQL.
+# (or JOB_KILLS) of the jobs of one; a kill before each change that a run, a retry, a publish and a pull make in a store;
+# 20 times (or KILL_SHARES) ten kills of a run at random moments; all culprits that are planted for `reproduce --times`;
+# 20 random pipelines (or ENGINE_RUNS) by each engine, 4 of them (or ENGINE_JOBS) as jobs; and all commands on a second
+# real registry, Pulp on PostgreSQL.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python="${PYTHON:-python3}"
@@ -16,11 +17,12 @@ if [ "${1:-}" = --long ]; then
     export JUDGE_EDITS="${JUDGE_EDITS:-10000}" DAMAGES="${DAMAGES:-5000}" FAULTS=all SECOND_REGISTRY=pulp
     export RANDOM_RUNS="${RANDOM_RUNS:-1000}" INDEX_ROUNDS="${INDEX_ROUNDS:-1000}"
     export CHECKPOINT_KILLS="${CHECKPOINT_KILLS:-20}" JOB_KILLS="${JOB_KILLS:-20}" CULPRITS=all
-    export ENGINE_RUNS="${ENGINE_RUNS:-20}"
+    export ENGINE_RUNS="${ENGINE_RUNS:-20}" KILL_PLACES="${KILL_PLACES:-1}" KILL_SHARES="${KILL_SHARES:-20}"
     set -- tests/runs/test_real_registries.py tests/test_resume_equals_fresh.py tests/test_faults.py \
         tests/test_damaged_stores.py tests/engine/test_resumed_equals_unbroken.py \
         tests/runs/test_reuse_in_a_registry.py tests/test_checkpoints.py tests/github/test_training_over_jobs.py \
-        tests/analysis/test_culprits.py tests/engine/test_all_engines.py tests/github/random_jobs.py "$@"
+        tests/analysis/test_culprits.py tests/engine/test_all_engines.py tests/github/random_jobs.py \
+        tests/test_leftovers.py tests/test_kill.py "$@"
 fi
 
 missing=()

@@ -13,7 +13,7 @@ from cli import workspace
 LOOKING_UP = (
     "tests/pipeline/test_project.py",
     "tests/vcs/test_identity.py",
-    "tests/github/test_action.py::test_two_retries_at_once",
+    "tests/github/test_action_commands.py::test_a_retry_with_a_fix",
 )
 FOREIGN = """
 name = "foreign"

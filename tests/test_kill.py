@@ -27,7 +27,7 @@ from runnable_ci.store.target import manifest_parts, read_manifest
 from runnable_ci.util.process import start_time
 
 RUN_ID = "killed"
-SHARES = 4
+SHARES = int(os.environ.get("KILL_SHARES", "2"))
 KILLS_A_SHARE = 10
 KILLS_A_RUN_MAX = 5
 BIG_BYTES = 30_000_000

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,9 @@ from cli import Workspace, elsewhere, workspace
 from registry_server import registry
 
 KILL_POINTS = Path(__file__).parent / "kill_points.py"
+EACH = int(os.environ.get("KILL_PLACES", "4"))
+"""One place in so many is taken, by chance; all of them by `--long`."""
+SEED = int(os.environ.get("KILL_SEED", time.time_ns() % 1_000_000))
 # Twenty small files make a pack; output on both streams makes an index; the last step fails, so that a retry has work.
 PIPELINE = """
 [steps.make]
@@ -41,34 +46,35 @@ def is_temporary(name: str) -> bool:
 
 def killed(project: Workspace, *words: str) -> list[dict[str, Any]]:
     """What there was after each kill of the commands; always the store reads, and only `tmp` has what is temporary."""
+    print(f"KILL_SEED={SEED}, one place in {EACH}")
     done = subprocess.run(
         [sys.executable, KILL_POINTS, project.folder, *words],
-        env=project.environ,
+        env={**project.environ, "KILL_PLACES": f"{EACH}:{SEED}"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
     )
     assert done.returncode == 0, done.stderr
     times: list[dict[str, Any]] = [json.loads(line) for line in done.stdout.splitlines()]
-    assert {time["runs"] for time in times} == {0}, done.stderr
-    for time in times:
-        assert [name for name in time["names"] if not LASTING.fullmatch(name) and not is_temporary(name)] == []
+    assert {one["runs"] for one in times} == {0}, done.stderr
+    for one in times:
+        assert [name for name in one["names"] if not LASTING.fullmatch(name) and not is_temporary(name)] == []
     assert [name for name in times[-1]["names"] if is_temporary(name)] == []
     return times
 
 
 def has_left_something(times: list[dict[str, Any]]) -> bool:
-    """Whether some kill came while a temporary file was there."""
-    return any(name.startswith("tmp/") for time in times for name in time["names"])
+    """Whether some kill came while a temporary file was there, which a sample need not have."""
+    return EACH > 1 or any(name.startswith("tmp/") for one in times for name in one["names"])
 
 
 def test_a_run_or_a_retry_that_is_killed_before_any_change_in_the_store(tmp_path: Path) -> None:
     """What is temporary goes with the next command, whose run comes to its own end."""
     project = workspace(tmp_path, {"runnable.toml": PIPELINE, ".gitignore": "d\n"})
     times = killed(project, "run", "--run-id", "killed-{}", "--", "retry", "latest")
-    assert len(times) > 40
+    assert len(times) > 40 / EACH / 2
     assert has_left_something(times)
-    assert [time["code"] for time in times if not time["place"]] == [1, 1]
+    assert [one["code"] for one in times if not one["place"]] == [1, 1]
 
 
 def test_a_publish_or_a_pull_that_is_killed_before_any_change_in_the_store(tmp_path: Path) -> None:
@@ -79,7 +85,7 @@ def test_a_publish_or_a_pull_that_is_killed_before_any_change_in_the_store(tmp_p
         assert killed(project, "publish", "r", "--to", f"{served.host}/o/r")[-1]["code"] == 0
         other = elsewhere(project, tmp_path)
         times = killed(other, "pull", f"{served.host}/o/r:r")
-    assert len(times) > 20
+    assert len(times) > 20 / EACH / 2
     assert has_left_something(times)
     assert times[-1]["code"] == 0
     assert other.log("r").status == "FAIL"
@@ -102,9 +108,9 @@ def test_a_retry_that_is_killed_before_any_change_loses_no_file_of_the_user(tmp_
     project.write({"base.txt": "base\n", "made/mine.txt": "mine\n"})
     project.runnable("run", "--run-id", "r")
     times = killed(project, "retry", "r", "--from", "add")
-    assert len(times) > 30
+    assert len(times) > 30 / EACH / 2
     assert times[-1]["code"] == 0
-    assert any("set_aside" in time["place"] or "step_products" in time["place"] for time in times)
+    assert EACH > 1 or any("set_aside" in one["place"] or "step_products" in one["place"] for one in times)
     assert (project.read("base.txt"), project.read("copy.txt")) == ("base\nmore\n", "base\nmore\n")
     assert project.read("made/mine.txt") == "mine\n"
     last = project.log("r").steps["add"].data_catalog

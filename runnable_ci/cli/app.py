@@ -389,11 +389,11 @@ def action_command(
 
 
 @app.command("attempt", hidden=True)
-def attempt_command(queue: Path, worker: str, stays: bool = False) -> None:
+def attempt_command(queue: str, worker: str, stays: bool = False, project: str | None = None) -> None:
     """Run attempts of a run that another machine controls; a run starts this itself."""
-    from runnable_ci.engine.elsewhere.far_side import open_worker
+    from runnable_ci.cli.spread.attempt import work
 
-    raise typer.Exit(open_worker(queue, worker, stays=stays).work(os.environ))
+    raise typer.Exit(work(queue, worker, stays=stays, project=project))
 
 
 app.add_typer(history)

@@ -91,6 +91,10 @@ class NewRun:
         with redacting_errors(redactor):
             taken = self._taken(session, redactor, is_dry=False)
             containers = self._containers(session, taken)
+            if any(executor.project for executor in project.pipeline.executors.values()):
+                from runnable_ci.engine.elsewhere.apart.requirements import require_apart  # few have such machines
+
+                require_apart(session, taken.planned.plan.running if taken else project.pipeline.steps)
             mocked, again = self._mocked(session)
             with _hint_at_retry(project, run_id), create(project.layout, started, redactor) as recorder:
                 if taken:

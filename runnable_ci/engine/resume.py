@@ -129,6 +129,10 @@ def carry_on(
             from runnable_ci.engine.code.container_images import require_images  # few pipelines need it
 
             require_images(planned.containers, project, running)
+        if any(executor.project for executor in project.pipeline.executors.values()):
+            from runnable_ci.engine.elsewhere.apart.requirements import require_apart  # few have such machines
+
+            require_apart(session, running)
         mocked = _mocked(session, retry)
         if len(log.invocations) == before:
             identity = _pipeline_identity(project, log, retry)

@@ -19,13 +19,14 @@ from runnable_ci.analysis.comparison.runs import compare
 from runnable_ci.analysis.comparison.which import ComparedRun
 from runnable_ci.analysis.reproduction.adopt import bring
 from runnable_ci.analysis.reproduction.determinism.results import is_checkpoint
-from runnable_ci.analysis.reproduction.environments import activated, link_environment, make_environment
+from runnable_ci.analysis.reproduction.environments import activated, make_environment
 from runnable_ci.analysis.reproduction.images import find_images
 from runnable_ci.analysis.reproduction.inputs import ProvidedInputs, provide_inputs, read_here
 from runnable_ci.analysis.reproduction.left_out import is_left_out, of_log, require_known, steps_left_out
 from runnable_ci.analysis.reproduction.not_held import not_held_equal
 from runnable_ci.analysis.reproduction.verdicts import step_verdicts, whole_verdict
 from runnable_ci.analysis.scratch import note_store, scratch_folder
+from runnable_ci.engine.code.linked_environment import link_environment
 from runnable_ci.engine.code.recorded_tree import newest_with_code, rebuild_recorded
 from runnable_ci.engine.new_run import prepare_run
 from runnable_ci.engine.options import Options, ReuseOptions, RunOptions

@@ -12,37 +12,14 @@ from pathlib import Path
 from typing import Final
 
 from runnable_ci.analysis.reproduction.recorded_packages import install, run, sorted_packages
+from runnable_ci.engine.code.linked_environment import keep_out_of_git, named_interpreter
 from runnable_ci.engine.provenance.environment_changes import normalized
 from runnable_ci.errors import StepError
 from runnable_ci.pipeline.model import Pipeline
 from runnable_ci.runs.machines.environment_model import Environment
 from runnable_ci.steps.interpreter import PROJECT_INTERPRETER
-from runnable_ci.vcs.git_files import repository_root
 
 _VERSION: Final = re.compile(r"\S+ (\d+\.\d+)")
-
-
-def link_environment(pipeline: Pipeline, workspace: Path, tree: Path) -> None:
-    """Let the tree use the environment of the workspace here, where the pipeline finds it by a path in its folder."""
-    first = Path(_interpreter(pipeline)).parts[0]
-    if first in ("/", "..") or (tree / first).exists() or not (workspace / first).is_dir():
-        return
-    (tree / first).symlink_to((workspace / first).resolve(), target_is_directory=True)
-    _keep_out_of_git(tree / first)
-
-
-def _keep_out_of_git(place: Path) -> None:
-    """Let git in a tree that was made again ignore an environment, which is no code.
-
-    What ignores that of the workspace may not match here: `.venv/` matches no link, and a file in it is not there.
-    """
-    root = repository_root(place.parent)
-    if root is not None:
-        name = re.sub(r"([*?\[\\ ])", r"\\\1", place.relative_to(root).as_posix())
-        excluded = root / ".git" / "info" / "exclude"
-        excluded.parent.mkdir(exist_ok=True)
-        with excluded.open("a") as file:
-            file.write(f"\n/{name}\n")
 
 
 def make_environment(
@@ -76,19 +53,14 @@ def make_environment(
 def activated(pipeline: Pipeline, tree: Path, environ: Mapping[str, str]) -> dict[str, str]:
     """Return the environment variables with which steps find the environment in the tree, which git there ignores."""
     place = _place(pipeline, tree)
-    _keep_out_of_git(place)
+    keep_out_of_git(place)
     path = f"{place / 'bin'}{os.pathsep}{environ.get('PATH', os.defpath)}"
     return {**environ, "PATH": path, "VIRTUAL_ENV": str(place)}
 
 
-def _interpreter(pipeline: Pipeline) -> str:
-    """Return the path of the interpreter that a pipeline names, from its folder."""
-    return pipeline.python if pipeline.python and "/" in pipeline.python else PROJECT_INTERPRETER
-
-
 def _place(pipeline: Pipeline, tree: Path) -> Path:
     """Return where in the tree the environment belongs. Raises `StepError` where that would be outside of it."""
-    place = Path(os.path.normpath(tree / _interpreter(pipeline))).parent.parent
+    place = Path(os.path.normpath(tree / named_interpreter(pipeline))).parent.parent
     if not place.is_relative_to(tree) or place == tree:
         raise StepError(
             f"`python` of the pipeline is not that of an environment in the project: {pipeline.python}",

@@ -95,6 +95,8 @@ class Flight:
     landed_s: float | None = None
     """When its fragment was first seen, where why it ended was to be found out."""
     why: str = ""
+    land: Callable[[Fragment], None] = lambda _fragment: None
+    """Has in the workspace what an attempt made, where that is not there already."""
 
     def begin(self) -> None:
         """Have what the attempt makes known as made by a step while it runs."""
@@ -151,6 +153,10 @@ class Flight:
         if not fragment.is_started:
             products.of.put_back(self.step.name)
         products.of.catalog.products.catch_up()
+        try:
+            self.land(fragment)
+        except (RunnableError, OSError) as e:
+            return self.lost(f"what it made cannot be used: {e}", "failed")
         return self._finished(attempt, fragment.data_catalog, events=events, fragment=fragment)
 
     def _own_fields(self) -> dict[str, object]:

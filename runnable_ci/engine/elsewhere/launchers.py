@@ -56,7 +56,7 @@ class Launcher(Protocol):
     look_s: float
     """How often to ask at most."""
 
-    def start(self, queue: Path, workers: Sequence[str], share: Share, *, stays: bool) -> list[Handle]:
+    def start(self, queue: Path | str, workers: Sequence[str], share: Share, *, stays: bool) -> list[Handle]:
         """Start workers of a queue, each with the resources of a share. Raises `StepError`."""
 
     def alive(self, handles: Collection[Handle]) -> Mapping[str, str]:
@@ -75,9 +75,10 @@ class Launcher(Protocol):
         """Follow workers that an earlier invocation started."""
 
 
-def worker_command(executor: Executor, queue: Path, worker: str, *, stays: bool) -> list[str]:
-    """Return the command that a launcher starts."""
-    return [*executor.program, "attempt", str(queue), worker, *(["--stays"] if stays else [])]
+def worker_command(executor: Executor, queue: Path | str, worker: str, *, stays: bool) -> list[str]:
+    """Return the command that a launcher starts; `queue` is a letter's address where the machines share no folder."""
+    project = ["--project", executor.project] if executor.project else []
+    return [*executor.program, "attempt", str(queue), worker, *(["--stays"] if stays else []), *project]
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -93,11 +94,11 @@ class CommandLauncher:
     look_s: float = 0.2
     _gone: dict[str, str] = field(default_factory=dict)
 
-    def start(self, queue: Path, workers: Sequence[str], share: Share, *, stays: bool) -> list[Handle]:
+    def start(self, queue: Path | str, workers: Sequence[str], share: Share, *, stays: bool) -> list[Handle]:
         """Start a process for each worker."""
         return [self._start(queue, worker, share, stays=stays) for worker in workers]
 
-    def _start(self, queue: Path, worker: str, share: Share, *, stays: bool) -> Handle:
+    def _start(self, queue: Path | str, worker: str, share: Share, *, stays: bool) -> Handle:
         words = self.executor.launch(worker_command(self.executor, queue, worker, stays=stays))
         return self.start_process([with_share(word, share) for word in words], worker)
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from runnable_ci.engine.attempt import AttemptResult, ExecutionContext
 from runnable_ci.engine.elsewhere.flights import Flight
@@ -35,6 +35,9 @@ from runnable_ci.runs.model import PROCESSING, RunLog, StepAttempt
 from runnable_ci.runs.paths import in_flight
 from runnable_ci.runs.products.step_products import StepProducts
 from runnable_ci.util.threads import CLEAN_UP_S, start
+
+if TYPE_CHECKING:
+    from runnable_ci.engine.elsewhere.apart.carrier import Carrier
 
 _TICK_S: Final = 0.02
 _CALM_TICK_S: Final = 0.2
@@ -60,6 +63,8 @@ class AttemptsElsewhere:
     executors: Mapping[str, Executor]
     setting: Setting
     tell: Tell
+    carrier: Carrier | None = None
+    """Carries attempts to machines that share no folder with this one."""
     _new: SimpleQueue[Callable[[], None]] = field(default_factory=SimpleQueue)
     _flights: dict[str, Flight] = field(default_factory=dict)
     _queues: dict[str, Queue] = field(default_factory=dict)
@@ -149,6 +154,8 @@ class AttemptsElsewhere:
         )
         executor = attempt.executor or step.executor
         flight = Flight(step, attempt, products, folder, executor, "", context.redactor.learned, reader)
+        if self.carrier and executor in self.executors and self.executors[executor].project:
+            flight.land = self.carrier.land
         flight.begin()
         return flight
 
@@ -238,13 +245,20 @@ class AttemptsElsewhere:
     def _queue(self, name: str, executor_name: str, share: Share) -> Queue:
         if name not in self._queues:
             executor = self.executors[executor_name]
-            self._queues[name] = Queue(name, executor, share, self._launcher(executor), self.folder)
+            launcher = self._launcher(executor)
+            if executor.project:
+                from runnable_ci.engine.elsewhere.apart.queue import ApartQueue  # most machines share their folders
+
+                self._queues[name] = ApartQueue(name, executor, share, launcher, self.folder, carrier=self.carrier)
+            else:
+                self._queues[name] = Queue(name, executor, share, launcher, self.folder)
         return self._queues[name]
 
     def _launcher(self, executor: Executor) -> Launcher:
         if executor.name not in self._launchers:
             kind = SlurmLauncher if executor.slurm is not None else CommandLauncher
-            program = executor.program or (sys.executable, "-P", "-m", "runnable_ci")
+            here = ("runnable-ci",) if executor.project else (sys.executable, "-P", "-m", "runnable_ci")
+            program = executor.program or here
             self._launchers[executor.name] = kind(
                 executor._replace(program=tuple(program)),
                 self.context.supervisor,

@@ -29,4 +29,9 @@ def open_executors(session: RunSession, recorder: Recorder, context: ExecutionCo
         else ContainerSetting(containers.shared, frozenset(containers.secrets), containers.python, containers.chosen),
     )
     folder = ElsewhereFolder.of(session.project.layout, recorder.log.run_id)
-    return AttemptsElsewhere(context, folder, session.project.pipeline.executors, setting, tell)
+    found = AttemptsElsewhere(context, folder, session.project.pipeline.executors, setting, tell)
+    if any(executor.project for executor in found.executors.values()):
+        from runnable_ci.engine.elsewhere.apart.carrier import Carrier  # most machines share their folders
+
+        found.carrier = Carrier(session.project, session.options, recorder, context)
+    return found

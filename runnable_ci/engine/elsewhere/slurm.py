@@ -52,7 +52,7 @@ class SlurmLauncher(CommandLauncher):
         """Whether this program runs in an allocation of its own."""
         return "SLURM_JOB_ID" in self.environ
 
-    def start(self, queue: Path, workers: Sequence[str], share: Share, *, stays: bool) -> list[Handle]:
+    def start(self, queue: Path | str, workers: Sequence[str], share: Share, *, stays: bool) -> list[Handle]:
         """Start workers: each by `srun`, several at once outside of an allocation by one array."""
         if len(workers) > 1 and self.slurm.arrays and not self.is_inside:
             return self._start_array(queue, workers, share, stays=stays)
@@ -75,7 +75,7 @@ class SlurmLauncher(CommandLauncher):
         of_steps = {name: value for name, value in self.slurm.options.items() if name in _OF_STEPS}
         return Slurm(of_steps).words()
 
-    def _start_array(self, queue: Path, workers: Sequence[str], share: Share, *, stays: bool) -> list[Handle]:
+    def _start_array(self, queue: Path | str, workers: Sequence[str], share: Share, *, stays: bool) -> list[Handle]:
         name = workers[0]
         commands = (shlex.join(worker_command(self.executor, queue, worker, stays=stays)) for worker in workers)
         cases = "\n".join(f"{number}) exec {command};;" for number, command in enumerate(commands))

@@ -58,3 +58,5 @@ def _contents(scope: Scope, products: StepProducts) -> Iterable[str]:
         for attempt in past.attempts:
             for entry in attempt.data_catalog:
                 yield entry.data_hash
+            for file in attempt.checkpoint.files.values() if attempt.checkpoint else ():
+                yield file.data_hash

@@ -55,6 +55,8 @@ class Executor(NamedTuple):
     """How runnable-ci is called there; empty: as it runs here."""
     max_parallel: int | None = None
     """Steps at a time; None: as many as may run."""
+    project: str = ""
+    """A clone of the project there, where the machines share no folder; empty: they do."""
 
     def launch(self, command: Sequence[str]) -> list[str]:
         """Return the words that start a command elsewhere, by `command`: it is one word there, as a shell reads it."""
@@ -93,7 +95,15 @@ def _resolved(place: Place, name: str, config: ExecutorConfig) -> Executor:
         () if config.command is None else _command(place, table, config.command),
         () if config.program is None else tuple(_words(place, table, "program", config.program)),
         config.max_parallel,
+        "" if config.project is None else _project(place, table, config.project),
     )
+
+
+def _project(place: Place, table: str, written: str) -> str:
+    if not written.startswith(("/", "~")) or "\0" in written or "\n" in written:
+        hint = 'such as project = "~/work/shop"'
+        raise place.error(table, f"project: {shown(written)} is not an absolute path", hint, key="project")
+    return written
 
 
 def _slurm(place: Place, table: str, written: Mapping[str, Any]) -> Slurm:

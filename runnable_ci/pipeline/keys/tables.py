@@ -249,3 +249,8 @@ class ExecutorConfig(Table):
         "its interpreter.",
     )
     max_parallel: int | None = Field(None, gt=0, description="Steps at a time. Default: as many as may run.")
+    project: str | None = Field(
+        None,
+        description="A clone of the project there, as an absolute path or `~/…`: the machines share no folder, and "
+        "attempts go through the registry. Default: the project is at the same path there.",
+    )

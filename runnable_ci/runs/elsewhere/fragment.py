@@ -31,11 +31,18 @@ class Fragment(Record):
     host: str = ""
     is_started: bool = False
     """Whether the step's process was started."""
+    said: list[str] = Field(default_factory=list, fail_fast=True)
+    """What the program said of it there, where nobody followed it."""
 
 
 def seal(fragment: Fragment, path: Path, *, through: Path) -> None:
     """Write a fragment, which proves itself by a check, whole or not at all."""
-    write_whole(path, with_check(fragment.model_dump_json(exclude_defaults=True).encode()), through=through)
+    write_whole(path, document_of(fragment), through=through)
+
+
+def document_of(fragment: Fragment) -> bytes:
+    """Return a fragment as a document that proves itself by a check."""
+    return with_check(fragment.model_dump_json(exclude_defaults=True).encode())
 
 
 def read_fragment(path: Path) -> Fragment | None:
@@ -46,13 +53,18 @@ def read_fragment(path: Path) -> Fragment | None:
             document = file.read(_MAX_BYTES + 1)
     except FileNotFoundError:
         return None
+    return parse_fragment(document, str(path))
+
+
+def parse_fragment(document: bytes, where: str) -> Fragment:
+    """Return the fragment of a document that is `where`. Raises `StoreError` for one that is damaged."""
     allowance = Allowance()
     allowance.grow(len(document), bytes_per_field=_BYTES_PER_FIELD)
     if len(document) > _MAX_BYTES:
-        raise StoreError(f"{path} has more than {_MAX_BYTES >> 20} MiB")
+        raise StoreError(f"{where} has more than {_MAX_BYTES >> 20} MiB")
     try:
         return Fragment.model_validate(parse_own(document), context=allowance)
     except ValidationError as e:
-        raise StoreError(f"{path} is damaged: {first_problem(e)}") from e
+        raise StoreError(f"{where} is damaged: {first_problem(e)}") from e
     except (ValueError, RecordError, RecursionError) as e:
-        raise StoreError(f"{path} is damaged: {e}") from e
+        raise StoreError(f"{where} is damaged: {e}") from e

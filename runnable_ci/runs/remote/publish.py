@@ -34,7 +34,14 @@ from runnable_ci.runs.remote.manifest_forms import FORMS
 from runnable_ci.runs.remote.published_content import SEPARATOR
 from runnable_ci.runs.remote.pull import OnProgress, missing_blobs
 from runnable_ci.runs.remote.remote_index import Occupant, find_occupant, find_occupants, find_published
-from runnable_ci.runs.remote.tag_record import BRANCH_PREFIX, RECORD_TAG, REUSE_PREFIX, RecordedTag, note_tags
+from runnable_ci.runs.remote.tag_record import (
+    ATTEMPT_PREFIX,
+    BRANCH_PREFIX,
+    RECORD_TAG,
+    REUSE_PREFIX,
+    RecordedTag,
+    note_tags,
+)
 from runnable_ci.runs.reuse.held_contents import fetch_held, note_own, origins_of
 from runnable_ci.runs.run_identity import IDENTITY, describe_beginning
 from runnable_ci.store.copy import CopyResult, TransferSize, copy
@@ -85,11 +92,11 @@ def publish(
     run id that leaves no room for the writer, `IdTakenError` for one that another run has there, `StoreError`, also
     after `limit_s` seconds: who is going to be killed can say before that what became of the run.
     """
-    send = partial(_publish, layout, run_id, registry, environ=environ, watch=watch, open_registry=open_registry)
+    work = partial(_publish, layout, run_id, registry, environ=environ, watch=watch, open_registry=open_registry)
     if limit_s is None:
-        return send()
+        return work()
     try:
-        return within(send, limit_s=limit_s, name="publish")
+        return within(work, limit_s=limit_s, name="publish")
     except LateError as error:
         raise StoreError(
             f"{registry.label} did not take the run within {limit_s:.0f} s, all that a cancelled job has for it",
@@ -120,7 +127,7 @@ def _publish(
             held = held_there(layout, log, registry, open_registry)
             with suggest_pull(layout, run_id):
                 base = held._replace(manifests=[run_id, tag, *held.manifests])
-                copied = _send(layout, own, registry, base, watch)
+                copied = send(layout, own, registry, base, watch)
             sent, manifest = copied.sent, copied.manifest
             if manifest.digest != own.digest:
                 notes.append(f"{registry.label} takes no such artifact or blob: the run's digest is another one there")
@@ -174,10 +181,10 @@ def held_there(
     return HeldElsewhere(manifests, [blob.digest for blob in mounted])
 
 
-def _send(
+def send(
     layout: Layout, own: Descriptor, registry: Registry, held: HeldElsewhere, watch: OnProgress | None
 ) -> CopyResult:
-    """Copy a run in the first form that the registry takes: as it is, with the config of an image, as an image."""
+    """Copy a manifest in the first form that the registry takes: as it is, with the config of an image, as an image."""
     for place, form in enumerate(FORMS):
         source = derive(layout, own, blob_max_bytes=registry.blob_max_bytes, form=form)
         try:
@@ -279,7 +286,7 @@ def writers_tag(layout: Layout, run_id: str, environ: Mapping[str, str]) -> str:
 
 def require_room(run_id: str, environ: Mapping[str, str]) -> None:
     """Raise `UsageError` for a run id that leaves no room for its writer in a tag, or is the tag of something else."""
-    if run_id == RECORD_TAG or run_id.startswith((BRANCH_PREFIX, REUSE_PREFIX)):
+    if run_id == RECORD_TAG or run_id.startswith((BRANCH_PREFIX, REUSE_PREFIX, ATTEMPT_PREFIX)):
         hint = "publish it under another id: --as OTHER_ID"
         raise UsageError(f"the run id {run_id} cannot be published: such tags are no runs'", hint=hint)
     most = TAG_MAX - len(SEPARATOR + job_prefix(environ)) - WRITER_LENGTH

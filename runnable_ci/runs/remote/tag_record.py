@@ -28,6 +28,8 @@ from runnable_ci.util.bounded_json import parse_json
 BRANCH_PREFIX = f"_branch{SEPARATOR}"
 REUSE_PREFIX = f"_reuse{SEPARATOR}"
 """Of the tags of indexes of results, which are no runs' either."""
+ATTEMPT_PREFIX = f"_attempt{SEPARATOR}"
+"""Of what goes to another machine that runs an attempt, and comes back."""
 RECORD_TAG = f"_tags{SEPARATOR}record"
 RECORD_TYPE = "application/vnd.runnable.tags.v1+json"
 RECORD_KEY = "vnd.runnable.tags"
@@ -91,7 +93,7 @@ def list_tags(registry: Registry, *, with_record: bool) -> ListedTags:
     if refusal is not None and not record:
         raise refusal
     tags = tags or frozenset(record)
-    of_runs = frozenset(tag for tag in tags if tag != RECORD_TAG and not tag.startswith(REUSE_PREFIX))
+    of_runs = frozenset(tag for tag in tags if tag != RECORD_TAG and not tag.startswith((REUSE_PREFIX, ATTEMPT_PREFIX)))
     return ListedTags(of_runs, {tag: entry for tag, entry in record.items() if tag in of_runs})
 
 
@@ -199,7 +201,7 @@ def _learned(registry: Registry, unknown: Collection[str]) -> TagRecord:
 def _of_runs(tags: Collection[str]) -> Iterator[str]:
     """Yield what may be tags of runs: those of writers, and those that writers' tags begin with."""
     for tag in tags:
-        if tag != RECORD_TAG and not tag.startswith((BRANCH_PREFIX, REUSE_PREFIX)) and SEPARATOR in tag:
+        if tag != RECORD_TAG and not tag.startswith((BRANCH_PREFIX, REUSE_PREFIX, ATTEMPT_PREFIX)) and SEPARATOR in tag:
             yield tag
             for match in re.finditer(f"(?={SEPARATOR})", tag):
                 if tag[: match.start()] in tags:

@@ -10,10 +10,10 @@ from runnable_ci.analysis.attribution.bench import shown_without
 from runnable_ci.analysis.attribution.kinds import data_files
 from runnable_ci.analysis.comparison.which import ComparedRun
 from runnable_ci.analysis.reproduction.again import PreparedTree, name_author
-from runnable_ci.analysis.reproduction.environments import link_environment
 from runnable_ci.analysis.reproduction.inputs import ProvidedInputs, provide_inputs
 from runnable_ci.analysis.reproduction.left_out import NEVER_TRIED, steps_left_out
 from runnable_ci.analysis.scratch import note_store, scratch_folder
+from runnable_ci.engine.code.linked_environment import link_environment
 from runnable_ci.engine.options import Options
 from runnable_ci.engine.preflight import load_project
 from runnable_ci.errors import PipelineError

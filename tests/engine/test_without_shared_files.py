@@ -1,0 +1,254 @@
+"""Steps on machines that share no folder with that of their run: by a real registry and sshd, in another clone."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+from cli import Workspace, elsewhere, workspace
+from equal_logs import assert_equal
+from registry_server import Served, registry
+from sshd import Ssh, ssh_server
+from support import wait_until
+
+from runnable_ci.runs.model import RunLog, StepAttempt
+
+PROGRAM = f"{sys.executable} -P -m runnable_ci"
+STEPS = """
+[parameters]
+lr = 2
+[steps.make]
+run = "echo made; echo broken >&2; echo data > out.txt; echo value=3 >> $RUNNABLE_OUTPUT"
+returns = ["value"]
+catalog = { put = ["out.txt"] }
+[steps.use]
+python = "code:use"
+needs = ["make"]
+returns = { more = "metric", model = "object" }
+catalog = { get = ["out.txt"], put = ["deep/use.txt"] }
+[steps.last]
+python = "code:last"
+needs = ["make", "use"]
+returns = ["found"]
+catalog = { put = ["last.txt"] }
+"""
+CODE = """
+from pathlib import Path
+
+def use(value, lr):
+    Path("deep").mkdir(exist_ok=True)
+    Path("deep/use.txt").write_text(Path("out.txt").read_text() * lr)
+    return {"more": value + lr, "model": {"w": [value]}}
+
+def last(more, model):
+    Path("last.txt").write_text(Path("deep/use.txt").read_text() + str(model))
+    print("more is", more)
+    return {"found": more}
+"""
+FILES = {"code.py": CODE, ".gitignore": "*.txt\n__pycache__\n.runnable\n"}
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """Yield a real registry."""
+    with registry(tmp_path_factory.mktemp("registry")) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def ssh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ssh]:
+    """Yield a real sshd."""
+    with ssh_server(tmp_path_factory.mktemp("ssh") / "server") as server:
+        yield server
+
+
+class Machines:
+    """A project here, and its clone on a machine that sees none of its files."""
+
+    def __init__(self, folder: Path, launcher: str, registry_name: str, steps: str, files: dict[str, str]) -> None:
+        for name in ("near", "far"):
+            (folder / name).mkdir()
+        toml = f"""
+            name = "apart"
+            registry = "{registry_name}"
+            SECRETS
+            [executors.far]
+            {launcher}
+            project = "{folder / "far" / "clone"}"
+            program = "{PROGRAM}"
+            """
+        secrets, steps = steps.split("\n", 1) if steps.startswith("secrets") else ("", steps)
+        toml = dedent(toml).replace("SECRETS", secrets)
+        self.registry = registry_name
+        self.near = workspace(folder / "near", {**FILES, **files, "runnable.toml": toml + steps})
+        self.far = elsewhere(self.near, folder / "far", "clone")
+
+
+@pytest.fixture
+def by_ssh(ssh: Ssh, served: Served, tmp_path: Path) -> Callable[..., Machines]:
+    """Return what makes a project with a clone behind the server."""
+
+    def make(steps: str, **files: str) -> Machines:
+        return Machines(tmp_path, f"command = '{ssh.command}'", served.repository(), steps, files)
+
+    return make
+
+
+def attempt_at(project: Workspace, step: str, run: str = "latest") -> StepAttempt:
+    """Return the newest attempt at a step."""
+    return project.log(run).steps[step].attempts[-1]
+
+
+def as_local(log: RunLog) -> RunLog:
+    """Return a log as of a run whose steps all ran on its own machine."""
+    for step in log.steps.values():
+        step.attempts = [one.model_copy(update={"executor": ""}) for one in step.attempts]
+    return log
+
+
+def test_a_run_without_shared_files(by_ssh: Callable[..., Machines], ssh: Ssh) -> None:
+    """Values, objects, files and output are as of a local run, and the clone is as it was."""
+    machines = by_ssh(STEPS)
+    near, far = machines.near, machines.far
+    near.write({"code.py": CODE.replace("more is", "now it is")})  # nobody has committed it
+    near.runnable("run", "--run-id", "local")
+    for name in ("out.txt", "deep/use.txt", "last.txt"):
+        (near.folder / name).unlink()
+    done = near.runnable("run", "--run-id", "r", "--executor", "far")
+    assert "made" in done.out
+    assert "broken" in done.out + done.err
+    log = near.log("r")
+    assert {one.executor for step in log.steps.values() for one in step.attempts} == {"far"}
+    assert_equal(near.log("local"), as_local(log.model_copy(update={"run_id": "local"})))
+    assert near.read("last.txt") == "data\ndata\n{'w': [3]}"
+    assert "now it is 5" in near.runnable("logs", "r", "last").out
+    assert not far.git("status", "--porcelain")
+    assert not (far.folder / "out.txt").exists()
+    assert json.loads(far.runnable("runs", "--json").out) == []
+    assert not (near.store / "elsewhere" / "r").exists()
+    assert not [*(far.store / "tmp").iterdir()]
+    assert json.loads(near.runnable("runs", "--from", machines.registry, "--json").out) == []
+    assert "nothing to do" in near.runnable("retry", "r", "--executor", "far").err
+
+
+def test_a_failure_resumes(by_ssh: Callable[..., Machines]) -> None:
+    """A step that fails there fails here, and once its code is right only it and what follows runs again."""
+    machines = by_ssh(STEPS, **{"code.py": CODE.replace("print(", "raise ValueError(")})
+    near = machines.near
+    done = near.runnable("run", "--run-id", "r", "--executor", "far", code=1)
+    assert "ValueError: ('more is', 5)" in done.out + done.err
+    near.write({"code.py": CODE})
+    near.runnable("retry", "r", "--executor", "far")
+    log = near.log("r")
+    assert [len(step.attempts) for step in log.steps.values()] == [1, 1, 2]
+    assert log.status == "SUCCESS"
+
+
+SLOW = """
+[steps.slow]
+run = '''
+echo begin >> {beside}/begun; echo x > out.txt
+while [ ! -e {beside}/go ]; do sleep 0.1; done
+echo y >> out.txt
+'''
+executor = "far"
+catalog = {{ put = ["out.txt"] }}
+[steps.then]
+run = "cat out.txt"
+needs = ["slow"]
+"""
+
+
+def test_a_killed_run_attaches(by_ssh: Callable[..., Machines], tmp_path: Path) -> None:
+    """A retry takes what was published while no process of the run was there, and nothing runs twice."""
+    near = by_ssh(SLOW.format(beside=tmp_path)).near
+    begun = tmp_path / "begun"
+    with near.start("run", "--run-id", "r") as process:
+        wait_until(begun.exists, "the step runs elsewhere")
+        process.send_signal(signal.SIGKILL)
+    assert attempt_at(near, "slow", "r").status == "PROCESSING"
+    (tmp_path / "go").touch()
+    assert "attached to attempt 1 on far" in near.runnable("retry", "r").err
+    assert begun.read_text() == "begin\n"
+    log = near.log("r")
+    assert [len(step.attempts) for step in log.steps.values()] == [1, 1]
+    assert log.steps["slow"].attempts[0].outcome == "succeeded"
+    assert near.read("out.txt") == "x\ny\n"
+
+
+def test_a_lost_machine(by_ssh: Callable[..., Machines], ssh: Ssh, tmp_path: Path) -> None:
+    """Where the launcher ends and nothing came back the attempt is lost, and a retry runs it again."""
+    near = by_ssh(SLOW.format(beside=tmp_path)).near
+    begun = tmp_path / "begun"
+    with near.start("run", "--run-id", "r") as process:
+        wait_until(begun.exists, "the step runs elsewhere")
+        ssh.cut()
+    assert process.returncode == 1
+    lost = attempt_at(near, "slow", "r")
+    assert (lost.outcome, lost.interrupted) == ("interrupted", True)
+    assert lost.message.startswith("lost on far")
+    (tmp_path / "go").touch()
+    near.runnable("retry", "r")
+    assert begun.read_text() == "begin\n" * 2
+
+
+def test_cancelled(by_ssh: Callable[..., Machines], ssh: Ssh, tmp_path: Path) -> None:
+    """Ctrl-C ends the step on the other machine."""
+    steps = SLOW.format(beside=tmp_path).replace("sleep 0.1", f"sleep 0.1; date +%s.%N > {tmp_path}/alive")
+    near = by_ssh(steps).near
+    with near.start("run", "--run-id", "r") as process:
+        wait_until((tmp_path / "alive").exists, "the step runs elsewhere")
+        process.send_signal(signal.SIGINT)
+    assert process.returncode == 130
+    assert attempt_at(near, "slow", "r").outcome == "cancelled"
+
+    def is_still() -> bool:
+        before = (tmp_path / "alive").read_text()
+        time.sleep(0.5)
+        return (tmp_path / "alive").read_text() == before
+
+    wait_until(is_still, "the step has ended", timeout_s=30)
+
+
+def test_secrets_stay(by_ssh: Callable[..., Machines], served: Served) -> None:
+    """No secret goes to the registry: a step takes it from the environment there, else it fails by that."""
+    steps = """secrets = ["token"]
+[parameters]
+token = ""
+lr = 2
+[steps.a]
+run = "echo it is $token $lr $SEEN"
+executor = "far"
+"""
+    machines = by_ssh(steps)
+    value = "sesame-open-wide"
+    done = machines.near.runnable("run", "--run-id", "r", code=1, RUNNABLE_PRM_token=value, SEEN="named")
+    assert "parameter `token` is a secret, which no registry gets" in done.out + done.err
+    assert "RUNNABLE_PRM_token" in done.out + done.err
+    text = machines.near.read("runnable.toml").replace(PROGRAM, f"env RUNNABLE_PRM_token={value} {PROGRAM}")
+    machines.near.write({"runnable.toml": text})
+    done = machines.near.runnable("retry", "r", RUNNABLE_PRM_token=value, SEEN="named")
+    assert "it is *** 2 named" in done.out
+    for path in (it for it in served.folder.rglob("*") if it.is_file()):
+        assert value.encode() not in path.read_bytes()
+
+
+def test_what_is_missing_is_said_first(by_ssh: Callable[..., Machines]) -> None:
+    """Without a registry, or a commit, nothing runs."""
+    machines = by_ssh(STEPS)
+    near = machines.near
+    near.replace("runnable.toml", f'registry = "{machines.registry}"', "")
+    refused = near.runnable("run", "--executor", "far", code=2).err
+    assert "executor `far` has `project`, so its steps go by a registry: no registry is set" in refused
+    near.runnable("run", "--run-id", "here")
+    (near.folder / ".git").rename(near.folder / "no-git")
+    registry_set = {"RUNNABLE_CI_REGISTRY": machines.registry}
+    refused = near.runnable("run", "--executor", "far", code=2, **registry_set).err
+    assert "is in no git repository" in refused
+    assert [run["run_id"] for run in json.loads(near.runnable("runs", "--json").out)] == ["here"]

@@ -364,7 +364,8 @@ class Watcher:
         if self._changed is not None and mask & CHANGES and not (mask & FOLDER and mask & ATTRIBUTES):
             self._changed.add(folder if is_git else path)
         if is_git:
-            if mask & OPEN and name and not self.own.others_ask_git():
+            # Each git opens HEAD; who looks at the index alone, as `show` in another terminal, is none.
+            if mask & OPEN and name not in ("", "index") and not self.own.others_ask_git():
                 self._asked_git.add(folder)
                 self._events.append(Event(folder, OPEN))
             return
@@ -376,9 +377,8 @@ class Watcher:
                     self._events.append(Event(folder, mask))
                 return
             if mask & OPEN:
-                if name or self.own.take_folder(folder):  # the folder itself has an event of its listing, too
-                    return
-                self._events.append(Event(folder, mask))
+                if not (name or self.own.take_folder(folder)):  # one with a name has an event of its listing, too
+                    self._events.append(Event(folder, mask))
                 return
             if name in UNWATCHED:
                 return

@@ -101,6 +101,16 @@ def test_git_is_one_fact(watcher: Watcher, workspace: Path) -> None:
     assert not any(path.startswith(".git") for path in found.read)
 
 
+@pytest.mark.parametrize("words", ["rev-parse HEAD", "status", "ls-files", "diff --stat", "describe --always", "add ."])
+def test_each_git_is_seen_and_who_looks_at_its_index_is_none(watcher: Watcher, workspace: Path, words: str) -> None:
+    """Every command of this program looks there, whether the store is tracked, also in another terminal."""
+    for setup in ("init -q", "add conf.json", "-c user.name=A -c user.email=a@b commit -qm one"):
+        subprocess.run(["git", *setup.split()], cwd=workspace, check=True)
+    assert seen(watcher, "true").asked_git is None
+    assert seen(watcher, "cat .git/index > /dev/null; ls .git > /dev/null").asked_git is None
+    assert seen(watcher, f"git {words} > /dev/null").asked_git == "seen"
+
+
 def test_link_to_outside(tmp_path: Path, workspace: Path) -> None:
     """A read through a link that leads out of the workspace is seen under the name in the workspace."""
     outside = tmp_path / "mnt"

@@ -171,6 +171,11 @@ class Slurm:
         lines = self("squeue", "-h", "-r", "-o", "%i %T").splitlines()
         return dict(line.split(maxsplit=1) for line in lines)
 
+    def known_jobs(self) -> list[str]:
+        """Return the ids of all jobs that the controller knows, those that are over too; of arrays each element."""
+        words = self("scontrol", "-o", "show", "jobs", check=False).split()
+        return [word.partition("=")[2] for word in words if word.startswith("JobId=")]
+
     def job(self, job: str) -> dict[str, str]:
         """Return all that the controller knows of a job, also of one that is over, by its names for it."""
         words = self("scontrol", "-o", "show", "job", job).split()

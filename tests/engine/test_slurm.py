@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from textwrap import dedent
 
@@ -15,6 +16,7 @@ from cli import PROGRAM, Workspace, workspace
 from slurm import Slurm, slurm_server
 from support import wait_until
 
+from runnable_ci.engine.elsewhere.queues import PATIENCE_S
 from runnable_ci.runs.model import StepAttempt
 
 DIAMOND = """
@@ -103,6 +105,57 @@ def test_a_diamond_resumes(slurm: Slurm, tmp_path: Path) -> None:
     assert {name for name, count in tried.items() if count > 1} == {"each.7.each"}
     assert project.runnable("logs", "r", "last").out.strip().endswith("20")
     wait_until(lambda: not slurm.jobs(), "no job is left", timeout_s=30)
+
+
+CROWD = """
+    [executors.cluster]
+    slurm = { partition = "all" }
+    max-parallel = 6
+
+    [steps.each]
+    executor = "cluster"
+    run = "while [ ! -e ../go ]; do sleep 0.1; done"
+    strategy = { matrix = { i = [1,2,3,4,5,6,7,8,9,10,11,12] } }
+
+    [steps.here]
+    run = "while [ ! -e ../end ]; do sleep 0.1; done"
+    needs = ["each"]
+
+    [steps.there]
+    run = "true"
+    needs = ["here"]
+    executor = "cluster"
+    """
+
+
+def test_a_matrix_is_one_array_at_once(slurm: Slurm, tmp_path: Path) -> None:
+    """One job for the run and one array for the others, within `max-parallel`; what has nothing to do leaves."""
+    project = project_on(slurm, tmp_path, CROWD)
+    before = set(slurm.known_jobs())
+    with project.start("run", "--run-id", "r"):
+        wait_until(lambda: len(slurm.jobs()) == 6, "six workers", timeout_s=30)
+        arrays = {job.partition("_")[0] for job in slurm.jobs() if "_" in job}
+        alone = [job for job in slurm.jobs() if "_" not in job]
+        assert (len(arrays), len(alone)) == (1, 1)
+        first, array = (datetime.fromisoformat(slurm.job(it)["SubmitTime"]) for it in (*alone, *arrays))
+        assert (array - first).total_seconds() < PATIENCE_S
+        go(project)
+        wait_until(lambda: [*slurm.jobs()] == alone, "only the run's own job is left", timeout_s=60)
+        (project.folder.parent / "end").touch()
+    assert project.log("r").status == "SUCCESS"
+    wait_until(lambda: not slurm.jobs(), "no job is left", timeout_s=30)
+    known = {job for job in slurm.known_jobs() if job not in before}
+    assert len(known) == 6, known
+
+
+def test_a_chain_is_one_job(slurm: Slurm, tmp_path: Path) -> None:
+    """Steps one after the other are in one allocation."""
+    steps = "".join(f"    [steps.s{i}]\n    run = 'true'\n" for i in range(6))
+    start = '    [executors.cluster]\n    slurm = {}\n    [defaults]\n    executor = "cluster"\n'
+    project = project_on(slurm, tmp_path, start + steps)
+    before = set(slurm.known_jobs())
+    project.runnable("run", "--run-id", "r")
+    assert len({*slurm.known_jobs()} - before) == 1
 
 
 @pytest.mark.promise

@@ -28,6 +28,8 @@ _LOOK_S: Final = 0.05
 _STOP_LOOK_S: Final = 0.2
 IDLE_S: Final = 10.0
 """How long a worker waits for another attempt which is not the only one of its queue, or whose run is gone."""
+_IDLE_FIRST_S: Final = 1.0
+"""How long one waits that found none when it began: others were faster."""
 _DRIVER_LOOK_S: Final = 2.0
 SCHEDULER_JOB: Final = ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURMD_NODENAME")
 """Variables by which a scheduler's job is named."""
@@ -43,29 +45,38 @@ class Worker:
     run_id: str
     stays: bool
     """Whether it waits as long as its run continues; else it leaves when there is nothing to do for a while."""
+    _asked_s: float = 0.0
+    """When it was looked last whether the run continues."""
     _described: dict[int, StepEnvironments] = field(default_factory=dict)
     """Invocation → what describes the environments of its steps."""
 
     def work(self, environ: Mapping[str, str]) -> int:
         """Run attempts until there is nothing more to do; the exit code."""
         with shared(self.layout):
-            idle_since, asked_s = time.monotonic(), 0.0
+            idle_since, idle_max_s = time.monotonic(), _IDLE_FIRST_S
             while True:
                 if folder := self._take():
                     if not self._run(folder, environ):
                         return 1
-                    idle_since = time.monotonic()
-                    continue
-                if self.queue.closed.exists() or not self.queue.waiting.is_dir():
-                    return 0
-                idle_s = time.monotonic() - idle_since
-                if idle_s > IDLE_S and not self.stays:
-                    return 0
-                if idle_s - asked_s > _DRIVER_LOOK_S:
-                    asked_s = idle_s
-                    if not is_running(self.layout, self.run_id) and idle_s > IDLE_S:
-                        return 0
-                time.sleep(_LOOK_S)
+                    idle_since, idle_max_s = time.monotonic(), IDLE_S
+                elif self._may_leave(time.monotonic() - idle_since, idle_max_s):
+                    break
+                else:
+                    time.sleep(_LOOK_S)
+            with suppress(FileNotFoundError):  # the run is over
+                self.queue.whole.left(self.name).touch(mode=0o600)
+            return 0
+
+    def _may_leave(self, idle_s: float, idle_max_s: float) -> bool:
+        """Return whether a worker has nothing to wait for: one that `stays` has as long as its run continues."""
+        if self.queue.closed.exists() or not self.queue.waiting.is_dir():
+            return True
+        if not self.stays:
+            return idle_s >= idle_max_s
+        if idle_s < IDLE_S or time.monotonic() - self._asked_s < _DRIVER_LOOK_S:
+            return False
+        self._asked_s = time.monotonic()
+        return not is_running(self.layout, self.run_id)
 
     def _take(self) -> AttemptFolder | None:
         """Take the attempt that waits longest; None where none does."""

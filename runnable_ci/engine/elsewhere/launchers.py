@@ -56,6 +56,10 @@ class Launcher(Protocol):
     look_s: float
     """How often to ask at most."""
 
+    @property
+    def starts_many(self) -> bool:
+        """Whether many workers are started as easily as one, and wait where there is no room for them."""
+
     def start(self, queue: Path | str, workers: Sequence[str], share: Share, *, stays: bool) -> list[Handle]:
         """Start workers of a queue, each with the resources of a share. Raises `StepError`."""
 
@@ -67,6 +71,9 @@ class Launcher(Protocol):
 
     def reason(self, worker: str) -> str | None:
         """Return why a scheduler ended a worker: empty where it did not, None where there is no scheduler."""
+
+    def withdraw(self, handles: Collection[Handle]) -> None:
+        """Let go of those workers that have not begun."""
 
     def stop(self, handles: Collection[Handle]) -> None:
         """End workers that did not end when they were asked to."""
@@ -93,6 +100,11 @@ class CommandLauncher:
     host: str
     look_s: float = 0.2
     _gone: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def starts_many(self) -> bool:
+        """Return False: each worker is a process on this machine too."""
+        return False
 
     def start(self, queue: Path | str, workers: Sequence[str], share: Share, *, stays: bool) -> list[Handle]:
         """Start a process for each worker."""
@@ -122,6 +134,9 @@ class CommandLauncher:
     def reason(self, worker: str) -> str | None:  # noqa: ARG002 - whichever it is
         """Return None: a command has no scheduler."""
         return None
+
+    def withdraw(self, handles: Collection[Handle]) -> None:
+        """Do nothing: a command begins at once."""
 
     def stop(self, handles: Collection[Handle]) -> None:
         """Kill the processes."""

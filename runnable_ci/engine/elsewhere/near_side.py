@@ -301,6 +301,8 @@ class AttemptsElsewhere:
                 self._refuse(waiting, why)
             else:
                 queue.start_missing([self._waiting_s[title] for title in waiting])
+        elif not waiting:
+            queue.withdraw()
 
     def _reason(self, queue: str, worker: str) -> str | None:
         """Return why a worker's scheduler ended it; None where there is none."""
@@ -368,6 +370,7 @@ class AttemptsElsewhere:
         """Have all workers end: those that are idle by themselves, others at once."""
         for queue in self._queues.values():
             queue.close()
+            queue.withdraw(at_once=True)
         busy = {it.worker for it in self._flights.values() if it.worker}
         for flight in self._flights.values():
             if flight.folder.path.exists():

@@ -17,7 +17,8 @@ from runnable_ci.runs.elsewhere.places import ElsewhereFolder
 
 PATIENCE_S: Final = 2.0
 """How long an attempt waits for a worker that is there, before there is another one."""
-
+_SETTLED_S: Final = 0.1
+"""So long no attempt has come when those that came together are counted."""
 _STARTS_MAX: Final = 3
 """So many workers in a row may end without having taken anything."""
 
@@ -38,11 +39,13 @@ class Queue:
     has_first: bool = False
     """Whether one of them stays as long as the run continues."""
     proven: set[str] = field(default_factory=set)
-    """Workers that have taken an attempt."""
+    """Workers that have taken an attempt, or that will take none."""
     failed_starts: int = 0
     """How many in a row ended without that."""
     last_words: str = ""
     looked_s: float = 0.0
+    waited_s: float = 0.0
+    """When an attempt was last seen to wait."""
 
     @property
     def tickets(self) -> Path:
@@ -83,7 +86,8 @@ class Queue:
         for worker, why in self.launcher.alive(list(self.workers.values())).items():
             del self.workers[worker]
             self.has_first = bool(self.workers) and self.has_first
-            self.failed_starts += has_waiting and worker not in self.proven
+            if worker not in self.proven and not self.folder.has_left(worker):
+                self.failed_starts += has_waiting
             self.last_words = why
 
     def refusal(self) -> str:
@@ -95,11 +99,20 @@ class Queue:
         return f"no worker on {self.executor.name}: {said}"
 
     def start_missing(self, waiting_s: Collection[float]) -> None:
-        """Start workers for attempts that wait since these moments: one at once, more where that one is too slow."""
-        moment = time.monotonic()
-        if self.workers and moment - max(self.started_s, min(waiting_s)) < PATIENCE_S:
+        """Start workers for attempts that wait since these moments.
+
+        The first one is started at once, and so are more for attempts that came together, where many are started as
+        easily as one: as soon as more wait than there are workers. Else those that are there have a while to take them.
+        """
+        self.waited_s = moment = time.monotonic()
+        is_late = not self.workers or moment - max(self.started_s, min(waiting_s)) >= PATIENCE_S
+        is_crowd = len(waiting_s) > len(self.workers) and moment - max(waiting_s) >= _SETTLED_S
+        if not is_late and not (is_crowd and self.launcher.starts_many):
             return
-        if (count := self.lacks(len(waiting_s))) <= 0:
+        count = self.lacks(len(waiting_s))
+        if not self.launcher.starts_many:
+            count = min(count, max(1, len(self.workers)))
+        if count <= 0:
             return
         names = [f"{self.name}-{secrets.token_hex(4)}" for _ in range(count)]
         self.started_s = moment
@@ -113,6 +126,13 @@ class Queue:
         for handle in handles:
             handle.keep(self.folder)
             self.workers[handle.worker] = handle
+
+    def withdraw(self, *, at_once: bool = False) -> None:
+        """Let go of workers that a scheduler has not begun yet, once nothing has waited for a while, or `at_once`."""
+        coming = [handle for worker, handle in self.workers.items() if worker not in self.proven]
+        if coming and (at_once or time.monotonic() - self.waited_s >= PATIENCE_S):
+            self.launcher.withdraw(coming)
+            self.proven.update(handle.worker for handle in coming)
 
     def lacks(self, waiting: int) -> int:
         """Return how many workers are missing for so many attempts that wait: those that are to come will take some."""

@@ -38,6 +38,7 @@ class SlurmLauncher(CommandLauncher):
 
     look_s: float = 0.5
     _asked_s: float = 0.0
+    _withdrawn: set[str] = field(default_factory=set)
     _jobs: dict[str, str] = field(default_factory=dict)
     """Job, or task of an array → its state, when it was asked for last."""
 
@@ -52,9 +53,14 @@ class SlurmLauncher(CommandLauncher):
         """Whether this program runs in an allocation of its own."""
         return "SLURM_JOB_ID" in self.environ
 
+    @property
+    def starts_many(self) -> bool:
+        """Whether workers are submitted as job arrays."""
+        return self.slurm.arrays and not self.is_inside
+
     def start(self, queue: Path | str, workers: Sequence[str], share: Share, *, stays: bool) -> list[Handle]:
         """Start workers: each by `srun`, several at once outside of an allocation by one array."""
-        if len(workers) > 1 and self.slurm.arrays and not self.is_inside:
+        if len(workers) > 1 and self.starts_many:
             return self._start_array(queue, workers, share, stays=stays)
         return [
             self.start_process(
@@ -112,14 +118,15 @@ class SlurmLauncher(CommandLauncher):
         """Return the workers of which neither a process here nor Slurm knows any more, and what that says of it."""
         self.supervisor.reap()
         unsure = [it for it in handles if not self.runs(it)]
-        if not unsure or time.monotonic() - self._asked_s < _LOOK_S:
-            return {}
+        left = {it.worker: "" for it in unsure if self.folder.has_left(it.worker)}
+        if len(left) == len(unsure) or time.monotonic() - self._asked_s < _LOOK_S:
+            return left
         self._asked_s = time.monotonic()
         if (listed := self._listed()) is None:
-            return {}  # what the controller does not say is no reason to give work up
+            return left  # what the controller does not say is no reason to give work up
         running = {word for name, state, job_name in listed if state not in _OVER for word in (name, job_name)}
-        gone = [it for it in unsure if not {it.job, _job_name(it.worker)} & running]
-        return {it.worker: self._why(it) for it in gone}
+        gone = [it for it in unsure if it.worker not in left and not {it.job, _job_name(it.worker)} & running]
+        return left | {it.worker: "" if it.worker in self._withdrawn else self._why(it) for it in gone}
 
     def _why(self, handle: Handle) -> str:
         """Return why a worker is gone, as Slurm and its own process say."""
@@ -142,6 +149,12 @@ class SlurmLauncher(CommandLauncher):
     def know_job(self, worker: str, job: Mapping[str, str]) -> None:
         """Know the job in which a worker found itself."""
         self._jobs[worker] = job.get("SLURM_JOB_ID", "")
+
+    def withdraw(self, handles: Collection[Handle]) -> None:
+        """Cancel jobs that are pending."""
+        if jobs := [it.job for it in handles if it.job]:
+            self._withdrawn.update(it.worker for it in handles)
+            self._ask(["scancel", "--state=PENDING", *jobs])
 
     def stop(self, handles: Collection[Handle]) -> None:
         """Cancel the jobs and job steps of workers, and end the processes that lead to them."""

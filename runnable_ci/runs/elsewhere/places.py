@@ -5,7 +5,8 @@ Both sides write there, this program on this machine and a worker of it on anoth
     setting.N                 what all attempts of invocation N share
     queues/QUEUE/waiting/     a ticket for each attempt that no worker has yet
     queues/QUEUE/closed       no more will come
-    workers/WORKER.json       how to ask whether a worker runs, and what it printed: WORKER.out
+    workers/WORKER.json       how to ask whether a worker runs; WORKER.out: what it printed; WORKER.left: it had
+                              nothing more to do
     attempts/STEP.ATTEMPT/    note, ticket, taken, messages, fragment, ended, stop
 
 An attempt's folder is there from before its ticket until its end is recorded.
@@ -139,6 +140,14 @@ class ElsewhereFolder(NamedTuple):
     def output(self, worker: str) -> Path:
         """Return what a worker's launcher printed."""
         return self.path / "workers" / f"{worker}.out"
+
+    def left(self, worker: str) -> Path:
+        """Return the file that says that a worker left since there was nothing to do."""
+        return self.path / "workers" / f"{worker}.left"
+
+    def has_left(self, worker: str) -> bool:
+        """Return whether a worker left since there was nothing to do."""
+        return self.left(worker).exists()
 
     def looks(self) -> Path:
         """Return the file in which the processes of this program on this machine say what they open."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pickle
+import subprocess
 from pathlib import Path
 from types import MappingProxyType
 
 import pytest
 
-from runnable_ci.engine.elsewhere.tickets import Setting, Ticket, environ_there, read_private, write_private
+from runnable_ci.engine.elsewhere.tickets import Setting, Ticket, environ_there, read_private, unpacked, write_private
 from runnable_ci.errors import StoreError
 from runnable_ci.runs.elsewhere.fragment import Fragment, read_fragment, seal
 from runnable_ci.runs.elsewhere.places import AttemptFolder
@@ -56,6 +58,13 @@ def test_what_is_no_ticket(tmp_path: Path) -> None:
     path.write_bytes(b"nothing")
     with pytest.raises(StoreError, match="cannot be read"):
         read_private(path, Setting)
+
+
+@pytest.mark.parametrize("foreign", [print, subprocess.Popen, Path.unlink, write_private])
+def test_what_has_no_place_in_a_ticket(foreign: object) -> None:
+    """Nothing but plain values and objects of the program's own classes is made of what is read."""
+    with pytest.raises(StoreError, match="has no place in it"):
+        unpacked(pickle.dumps(foreign), Setting, "a test")
 
 
 @pytest.mark.promise

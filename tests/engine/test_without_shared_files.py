@@ -13,11 +13,19 @@ from textwrap import dedent
 import pytest
 from cli import Workspace, elsewhere, workspace
 from equal_logs import assert_equal
+from notebooks import notebook
+from podman import IMAGE, podman_with_image
 from registry_server import Served, registry
+from slurm import Slurm, slurm_server
 from sshd import Ssh, ssh_server
 from support import wait_until
 
+from runnable_ci.runs.elsewhere.fragment import Fragment, document_of
+from runnable_ci.runs.elsewhere.parcels import post, sealed
 from runnable_ci.runs.model import RunLog, StepAttempt
+from runnable_ci.store.local import Layout
+from runnable_ci.store.reference import parse_reference
+from runnable_ci.store.registry import Registry
 
 PROGRAM = f"{sys.executable} -P -m runnable_ci"
 STEPS = """
@@ -66,6 +74,13 @@ def ssh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ssh]:
     """Yield a real sshd."""
     with ssh_server(tmp_path_factory.mktemp("ssh") / "server") as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def slurm() -> Iterator[Slurm]:
+    """Yield a real Slurm of two nodes."""
+    with slurm_server() as cluster:
+        yield cluster
 
 
 class Machines:
@@ -221,9 +236,9 @@ def test_secrets_stay(by_ssh: Callable[..., Machines], served: Served) -> None:
     steps = """secrets = ["token"]
 [parameters]
 token = ""
-lr = 2
+max_tokens = 2
 [steps.a]
-run = "echo it is $token $lr $SEEN"
+run = "echo it is $token $max_tokens $SEEN"
 executor = "far"
 """
     machines = by_ssh(steps)
@@ -239,6 +254,38 @@ executor = "far"
         assert value.encode() not in path.read_bytes()
 
 
+def test_what_others_write_is_not_used(by_ssh: Callable[..., Machines], tmp_path: Path) -> None:
+    """An answer counts only with the seal of the worker that was started: one of another writer changes nothing."""
+    machines = by_ssh(SLOW.format(beside=tmp_path))
+    near = machines.near
+    with near.start("run", "--run-id", "r") as process:
+        wait_until((tmp_path / "begun").exists, "the step runs elsewhere")
+        there = Registry(parse_reference(machines.registry), environ=near.environ)
+        [letter] = there.tags()
+        attempt = StepAttempt(attempt_number=1)
+        attempt.end("succeeded", "forged")
+        forged = sealed(document_of(Fragment(step="slow", attempt=attempt)), "0" * 64)
+        layout = Layout(tmp_path / "store")
+        layout.create()
+        post(layout, there, letter.replace("-letter", "-answer"), forged, [], files={})
+        time.sleep(7)  # it is asked for after five seconds
+        assert process.poll() is None
+        (tmp_path / "go").touch()
+    assert process.returncode == 0
+    assert attempt_at(near, "slow", "r").message == ""
+    assert near.read("out.txt") == "x\ny\n"
+
+
+def test_a_commit_that_was_not_pushed(by_ssh: Callable[..., Machines]) -> None:
+    """A step whose code the clone can find nowhere fails by that, and how to mend it is said."""
+    near = by_ssh(STEPS).near
+    near.write({"code.py": f"{CODE}# later"})
+    near.commit()
+    done = near.runnable("run", "make", "--executor", "far", code=1)
+    assert "the code of the run cannot be made from" in done.err
+    assert "push the commit" in done.out + done.err
+
+
 def test_what_is_missing_is_said_first(by_ssh: Callable[..., Machines]) -> None:
     """Without a registry, or a commit, nothing runs."""
     machines = by_ssh(STEPS)
@@ -252,3 +299,72 @@ def test_what_is_missing_is_said_first(by_ssh: Callable[..., Machines]) -> None:
     refused = near.runnable("run", "--executor", "far", code=2, **registry_set).err
     assert "is in no git repository" in refused
     assert [run["run_id"] for run in json.loads(near.runnable("runs", "--json").out)] == ["here"]
+
+
+KINDS = f"""
+[parameters]
+lr = 2
+[steps.shell]
+run = "echo 4 > data.txt"
+catalog = {{ put = ["data.txt"] }}
+[steps.notebook]
+notebook = "look.ipynb"
+returns = ["seen"]
+[steps.container]
+container = "{IMAGE}"
+run = "cat data.txt > copied.txt; echo $FROM_IMAGE $seen"
+catalog = {{ get = ["data.txt"], put = ["copied.txt"] }}
+[steps.training]
+run = '''
+at=$(cat state.txt 2>/dev/null || echo 0)
+while [ $at -lt 3 ]; do
+  at=$((at + 1)); echo $at > state.txt; echo "epoch $at"; sleep 0.3
+  [ $at != 2 ] || [ -e BESIDE/well ] || exit 9
+done
+echo $at > trained.txt
+'''
+checkpoint = ["state.txt"]
+catalog = {{ put = ["trained.txt"] }}
+"""
+
+
+def test_every_kind_of_step_by_slurm(slurm: Slurm, served: Served, tmp_path: Path) -> None:
+    """Notebook, shell and container steps, and one that resumes from its checkpoint, by jobs of a real Slurm."""
+    look = notebook("lr = 1", "print('lr', lr)\nseen = lr + 1")
+    steps = KINDS.replace("BESIDE", str(tmp_path))
+    launcher = 'slurm = { partition = "all", time = "10m" }'
+    machines = Machines(tmp_path, launcher, served.repository(), steps, {"look.ipynb": look})
+    near = machines.near
+    with podman_with_image() as podman:
+        near.environ.update(slurm.environ)
+        near.environ.update(podman.environ, RUNNABLE_CI_CONTAINER_ENGINE="podman")
+        near.runnable("run", "--run-id", "local", "-j", "1", code=1)
+        (tmp_path / "well").touch()
+        near.runnable("retry", "local")
+        (tmp_path / "well").unlink()
+        near.runnable("run", "--run-id", "r", "--executor", "far", code=1)
+        (tmp_path / "well").touch()
+        near.runnable("retry", "r", "--executor", "far")
+    assert near.read("trained.txt") == "3\n"
+    assert "epoch 1" not in near.runnable("logs", "r", "training").out
+    log = near.log("r")
+    assert {one.executor for step in log.steps.values() for one in step.attempts} == {"far"}
+    assert_equal(near.log("local"), as_local(log.model_copy(update={"run_id": "local"})))
+
+
+def test_a_lost_node(slurm: Slurm, served: Served, tmp_path: Path) -> None:
+    """A node that is gone is a lost attempt, with what Slurm says of it, and the retry runs it again."""
+    steps = SLOW.format(beside=tmp_path)
+    machines = Machines(tmp_path, 'slurm = { partition = "all" }', served.repository(), steps, {})
+    near, begun = machines.near, tmp_path / "begun"
+    near.environ.update(slurm.environ)
+    with near.start("run", "--run-id", "r") as process:
+        wait_until(begun.exists, "the step runs elsewhere")
+        [job] = slurm.jobs()
+        slurm.set_down(slurm.job(job)["NodeList"])
+    assert process.returncode == 1
+    assert "Slurm says NODE_FAIL" in attempt_at(near, "slow", "r").message
+    slurm.restore()
+    (tmp_path / "go").touch()
+    near.runnable("retry", "r")
+    assert begun.read_text() == "begin\n" * 2

@@ -131,11 +131,19 @@ class SlurmLauncher(CommandLauncher):
     def _why(self, handle: Handle) -> str:
         """Return why a worker is gone, as Slurm and its own process say."""
         said = self.last_lines(handle.worker)
-        return "; ".join(filter(None, (self._described(handle.job or self._jobs.get(handle.worker, "")), said)))
+        return "; ".join(filter(None, (self._described(handle.job or self._job_of(handle.worker)), said)))
 
     def reason(self, worker: str) -> str | None:
         """Return what Slurm says of a worker's job that did not end by itself; empty where it says nothing."""
-        return self._described(self._jobs.get(worker, ""))
+        return self._described(self._job_of(worker))
+
+    def _job_of(self, worker: str) -> str:
+        """Return a worker's job: as it said itself, else the one that has its name."""
+        if not self._jobs.get(worker):
+            asked = ["squeue", "--me", "--noheader", "--states=all", f"--name={_job_name(worker)}", "--format=%A"]
+            if found := (self._ask(asked) or "").split():
+                self._jobs[worker] = found[0]
+        return self._jobs.get(worker, "")
 
     def _described(self, job: str) -> str:
         described = self._ask(["scontrol", "--oneliner", "show", "job", job]) if job else None

@@ -23,7 +23,7 @@ from runnable_ci.engine.elsewhere.far_attempt import Repeating, environments_of,
 from runnable_ci.engine.elsewhere.tickets import ContainerSetting, Letter, Setting, Ticket, unpacked
 from runnable_ci.engine.options import Options, redactor_of
 from runnable_ci.engine.planner import Scope
-from runnable_ci.errors import RunnableError, StepError, StoreError, UsageError
+from runnable_ci.errors import CodeIdentityError, RunnableError, StepError, StoreError, UsageError
 from runnable_ci.pipeline.parameters import PARAMETER_PREFIX, KnownParameters, environment_parameters
 from runnable_ci.pipeline.project import Project
 from runnable_ci.pipeline.project import load as load_project
@@ -195,7 +195,14 @@ def _project(letter: Letter, clone: Path, own: Layout, root: Path, options: Opti
     """Return the project in a new tree of the recorded code, and what of that could not be made."""
     log = RunLog(run_id=letter.run_id, code_states=dict(letter.codes))
     attempt = letter.ticket.attempt
-    missing = rebuild_recorded(own, log, attempt, root, environ=options.environ, clone=clone)
+    try:
+        missing = rebuild_recorded(own, log, attempt, root, environ=options.environ, clone=clone)
+    except CodeIdentityError as e:
+        why = " ".join(e.message.split())
+        raise StepError(
+            f"the code of the run cannot be made from {clone} on {socket.gethostname()}: {why}",
+            hint="push the commit, so that the clone there can fetch it",
+        ) from e
     file = (root / letter.file).resolve()
     if not file.is_file() or not file.is_relative_to(root.resolve()):
         raise StepError(f"the pipeline file {letter.file} is not in the recorded code")

@@ -45,12 +45,8 @@ def letter_of(
     ticket: Ticket, log: RunLog, context: ExecutionContext, *, file: str, secret_names: Iterable[str], answer: str
 ) -> tuple[bytes, LetterContents]:
     """Return a letter with a ticket, and what belongs to it. Raises `StepError` where it would have a secret."""
-    step, attempt, digests = ticket.step, ticket.attempt, context.reads.variables.digests
-    withheld = frozenset(
-        name
-        for name, one in ticket.scope.values().items()
-        if one.kind != "object" and (one.redacted or digests.is_secret(name, one.value))
-    )
+    step, attempt = ticket.step, ticket.attempt
+    withheld = frozenset(name for name, one in ticket.scope.values().items() if _is_secret(name, one, context))
     contents = contents_of(ticket, log, context)
     letter = Letter(
         ticket=ticket._replace(scope=_without(ticket.scope, withheld), secrets=frozenset()),
@@ -71,6 +67,13 @@ def letter_of(
             hint="let it read a variable that is set there",
         )
     return document, contents
+
+
+def _is_secret(name: str, one: Parameter, context: ExecutionContext) -> bool:
+    """Return whether the value of a parameter is masked in the run log too."""
+    if one.kind == "object":
+        return False
+    return one.redacted or name.upper() in context.secret_names or bool(context.redactor.value(one.value) != one.value)
 
 
 def variables_of_letter(step: Step, scope: Scope, recorder: VariableRecorder) -> dict[str, str]:

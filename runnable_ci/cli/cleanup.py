@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -15,6 +16,7 @@ from runnable_ci.config import Settings
 from runnable_ci.errors import RunInUseError, StoreError, UsageError
 from runnable_ci.pipeline.project import registry_of, store_folder
 from runnable_ci.runs.artifact import made_contents, referenced_digests
+from runnable_ci.runs.elsewhere.left_there import LeftOfRuns
 from runnable_ci.runs.model import RunLog
 from runnable_ci.runs.paths import STORE_LOCK, run_folder, run_folders
 from runnable_ci.runs.products.thinning import removable
@@ -49,7 +51,8 @@ def gc(
     that stays holds it, and what was moved out of the workspace once it is not the only copy. With `evict_by`, settings
     and environment, content of runs that stay is removed too that a registry holds. The store is named first.
 
-    Raises `RunInUseError` while a run is being written.
+    Raises `RunInUseError` while a run is being written. One of which something is elsewhere, though its own process is
+    gone, stays.
     """
     if not (layout.folder / "index.json").exists():
         raise UsageError(f"there is no store in {layout.folder}")
@@ -57,11 +60,8 @@ def gc(
     if not dry_run:
         sweep_scratch()
     evictable = _evictable(layout, *evict_by) if evict_by else {}
-    with locked_alone(layout.folder / STORE_LOCK) as alone:
-        if not alone:
-            raise RunInUseError(
-                f"a run is in progress in {layout.label}", hint="wait until it has finished, then try again"
-            )
+    with _alone(layout) as elsewhere:
+        elsewhere.require_over(unwanted)
         sealed = layout.manifests()
         contents: defaultdict[int, set[str]] = defaultdict(set)
         for made in products_of(layout).contents():
@@ -72,10 +72,11 @@ def gc(
             for digest, size in made_contents(log):
                 contents[size].add(digest)
             published = evictable.get((run_id, sealed[run_id].digest)) if run_id in sealed else None
-            return _referenced(layout, log, sealed) - (published.digests if published else frozenset())
+            own = _referenced(layout, log, sealed) - (published.digests if published else frozenset())
+            return own | {f"sha256:{digest}" for digest in elsewhere.needed(run_id)}
 
         found = list(summaries(layout))
-        rule = _rule(Retention(keep, older_than), found, unwanted)
+        rule = _rule(Retention(keep, older_than), found, unwanted, elsewhere)
         ended = [(run.run_id, run.end_time or run.start_time) for run in found]
         now = datetime.now(UTC)
         plan = plan_gc(ended, layout.blobs(), referenced_by=referenced_by, rule=rule, moment=now)
@@ -85,7 +86,8 @@ def gc(
         if not dry_run:
             _note_evicted(layout, evicted)
             layout.untag(set(plan.removed))
-            for folder in (*(run_folder(layout, run_id) for run_id in plan.removed), *_never_begun(layout)):
+            of_runs = (run_folder(layout, run_id) for run_id in plan.removed)
+            for folder in (*of_runs, *_never_begun(layout), *elsewhere.needless(plan.removed)):
                 remove_folder(folder, through=layout.temporaries)
             for digest, _ in plan.blobs:
                 layout.remove(digest)
@@ -96,8 +98,29 @@ def gc(
         _print_freed(plan, aside, dry_run=dry_run)
 
 
-def _rule(retention: Retention, found: Collection[Summary], unwanted: Collection[str]) -> KeepRule:
-    pinned = {run.run_id for run in found if run.pinned}
+@contextmanager
+def _alone(layout: Layout) -> Iterator[LeftOfRuns]:
+    """Have the store for oneself in the block; yield what of its runs is elsewhere.
+
+    Raises `RunInUseError` while a run is being written, by its own process or by a worker of it.
+    """
+    with locked_alone(layout.folder / STORE_LOCK) as alone:
+        elsewhere = LeftOfRuns(layout)
+        if not alone:
+            hint = "wait until it has finished, then try again"
+            raise elsewhere.at_work() or RunInUseError(f"a run is in progress in {layout.label}", hint=hint)
+        # The lock of one on another machine need not be seen here; of this one there is none.
+        if error := elsewhere.at_work(beside=socket.gethostname()):
+            raise error
+        yield elsewhere
+
+
+def _rule(
+    retention: Retention, found: Collection[Summary], unwanted: Collection[str], elsewhere: LeftOfRuns
+) -> KeepRule:
+    for run_id in elsewhere.of.keys() - set(unwanted):
+        console.err(elsewhere.kept(run_id))
+    pinned = {run.run_id for run in found if run.pinned} | elsewhere.of.keys()
     return KeepRule(retention, pinned, unwanted, {run.run_id for run in found if run.made_for})
 
 

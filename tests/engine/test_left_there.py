@@ -1,0 +1,89 @@
+"""What is elsewhere of a run whose own process was killed: no command removes what it needs, and all say the same."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from cli import Workspace, workspace
+from support import wait_until
+
+import runnable_ci
+from runnable_ci.util.files import locked_alone
+
+SLOW = """
+[executors.node]
+command = "sh -c {}"
+
+[steps.slow]
+run = "touch ../begun; while [ ! -e ../go ]; do sleep 0.1; done; seq 100000 > out.txt"
+executor = "node"
+catalog = { put = ["out.txt"] }
+
+[steps.then]
+run = "wc -l < out.txt"
+needs = ["slow"]
+"""
+HOST = socket.gethostname()
+HOW = "`runnable-ci retry r` waits for it, then continues"
+RUNS = f"`slow` runs on node ({HOST}) or was lost there"
+
+
+@contextmanager
+def left(folder: Path) -> Iterator[Workspace]:
+    """A project whose run `r` was killed while its worker runs a step; no worker is left afterwards."""
+    project = workspace(folder, {"runnable.toml": SLOW, ".gitignore": ".runnable\n"})
+    with project.start("run", "--run-id", "r") as process:
+        wait_until((folder / "begun").exists, "the step runs")
+        process.send_signal(signal.SIGKILL)
+    try:
+        yield project
+    finally:
+        (folder / "go").touch()
+        wait_until(lambda: is_free(project), "its worker leaves", poll_s=0.2)
+
+
+def is_free(project: Workspace) -> bool:
+    """Whether no process writes into a store."""
+    with locked_alone(project.store / "store.lock") as alone:
+        return alone
+
+
+def end(project: Workspace) -> None:
+    """Let the step end, and its worker leave."""
+    (project.folder.parent / "go").touch()
+    wait_until((project.store / "elsewhere" / "r" / "attempts" / "slow.1" / "fragment").exists, "the step ends")
+    wait_until(lambda: is_free(project), "its worker leaves", poll_s=0.5)
+
+
+@pytest.mark.promise
+def test_nothing_is_removed_that_an_attempt_elsewhere_needs(tmp_path: Path) -> None:
+    """Neither while it runs, nor what it made before a retry has taken it."""
+    with left(tmp_path) as project:
+        for command in (["gc"], ["gc", "--keep", "0"], ["rm", "r"], ["rm", "r", "--force"]):
+            refused = project.runnable(*command, code=1).err
+            assert f"run r: {RUNS}" in refused
+            assert HOW in refused
+        end(project)
+        done = project.runnable("gc", "--keep", "0")
+        assert f"kept r: `slow` has ended on node ({HOST}); {HOW}" in done.err
+        project.runnable("retry", "r")
+        log = project.log("r")
+        assert [len(step.attempts) for step in log.steps.values()] == [1, 1]
+        project.runnable("gc")
+        assert runnable_ci.open_run("r", project.folder).read("out.txt").endswith(b"100000\n")
+        assert not list((project.store / "elsewhere").iterdir())
+
+
+def test_what_has_ended_may_be_removed(tmp_path: Path) -> None:
+    """By a person who names the run: all of it goes. What is left of runs that are gone goes with it."""
+    with left(tmp_path) as project:
+        end(project)
+        (project.store / "elsewhere" / "another" / "attempts" / "a.1").mkdir(parents=True)
+        project.runnable("rm", "r")
+        assert not list((project.store / "elsewhere").iterdir())
+        assert "no runs" in project.runnable("runs").err

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from cli import Workspace, elsewhere, workspace
 from equal_logs import assert_equal
 from notebooks import notebook
 from podman import IMAGE, podman_with_image
-from registry_server import Served, registry
+from registry_server import Reply, Seen, Served, registry, serving
 from slurm import Slurm, slurm_server
 from sshd import Ssh, ssh_server
 from support import wait_until
@@ -180,6 +181,7 @@ needs = ["slow"]
 """
 
 
+@pytest.mark.promise
 def test_a_killed_run_attaches(by_ssh: Callable[..., Machines], tmp_path: Path) -> None:
     """A retry takes what was published while no process of the run was there, and nothing runs twice."""
     near = by_ssh(SLOW.format(beside=tmp_path)).near
@@ -197,6 +199,7 @@ def test_a_killed_run_attaches(by_ssh: Callable[..., Machines], tmp_path: Path) 
     assert near.read("out.txt") == "x\ny\n"
 
 
+@pytest.mark.promise
 def test_a_lost_machine(by_ssh: Callable[..., Machines], ssh: Ssh, tmp_path: Path) -> None:
     """Where the launcher ends and nothing came back the attempt is lost, and a retry runs it again."""
     near = by_ssh(SLOW.format(beside=tmp_path)).near
@@ -254,6 +257,7 @@ executor = "far"
         assert value.encode() not in path.read_bytes()
 
 
+@pytest.mark.promise
 def test_what_others_write_is_not_used(by_ssh: Callable[..., Machines], tmp_path: Path) -> None:
     """An answer counts only with the seal of the worker that was started: one of another writer changes nothing."""
     machines = by_ssh(SLOW.format(beside=tmp_path))
@@ -273,6 +277,29 @@ def test_what_others_write_is_not_used(by_ssh: Callable[..., Machines], tmp_path
         (tmp_path / "go").touch()
     assert process.returncode == 0
     assert attempt_at(near, "slow", "r").message == ""
+    assert near.read("out.txt") == "x\ny\n"
+
+
+def test_a_registry_that_is_away(ssh: Ssh, served: Served, tmp_path: Path) -> None:
+    """What a step made is sent back once the registry is there again: it is neither lost nor made twice."""
+    is_away = threading.Event()
+
+    def hook(_seen: Seen, forward: Callable[[], Reply]) -> Reply:
+        return Reply(404, body=b"away") if is_away.is_set() else forward()
+
+    with serving(hook, upstream=served) as proxy:
+        command = f"command = '{ssh.command}'"
+        near = Machines(tmp_path, command, proxy.repository(), SLOW.format(beside=tmp_path), {}).near
+        with near.start("run", "--run-id", "r") as process:
+            wait_until((tmp_path / "begun").exists, "the step runs elsewhere")
+            is_away.set()
+            (tmp_path / "go").touch()
+            before = proxy.count("POST")
+            wait_until(lambda: proxy.count("POST") > before, "it is sent back in vain")
+            time.sleep(0.5)
+            is_away.clear()
+        assert process.returncode == 0
+    assert (tmp_path / "begun").read_text() == "begin\n"
     assert near.read("out.txt") == "x\ny\n"
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from runnable_ci.engine.elsewhere.far_attempt import Repeating, environments_of,
 from runnable_ci.engine.elsewhere.tickets import ContainerSetting, Letter, Setting, Ticket, unpacked
 from runnable_ci.engine.options import Options, redactor_of
 from runnable_ci.engine.planner import Scope
-from runnable_ci.errors import CodeIdentityError, RunnableError, StepError, StoreError, UsageError
+from runnable_ci.errors import CodeIdentityError, RegistryAuthError, RunnableError, StepError, StoreError, UsageError
 from runnable_ci.pipeline.parameters import PARAMETER_PREFIX, KnownParameters, environment_parameters
 from runnable_ci.pipeline.project import Project
 from runnable_ci.pipeline.project import load as load_project
@@ -47,12 +48,17 @@ from runnable_ci.store.reference import parse_reference
 from runnable_ci.store.registry import Registry
 from runnable_ci.store.target import DIGEST, Descriptor
 from runnable_ci.util.bounded_json import parse_own
+from runnable_ci.util.console import console
 from runnable_ci.util.files import temporary_folder
 from runnable_ci.util.process import Supervisor
 from runnable_ci.util.signals import cancelling
 from runnable_ci.vcs.git_files import repository_root
 
 _ORPHAN_LOOK_S: Final = 1.0
+_ANSWER_S: Final = 900.0
+"""How long the registry may be out of reach when a step has ended."""
+_ANSWER_PAUSE_S: Final = 2.0
+_ANSWER_PAUSE_MAX_S: Final = 60.0
 
 
 class Address(NamedTuple):
@@ -94,7 +100,7 @@ def run_apart(address: Address, clone: Path, options: Options) -> int:
         raise StoreError(f"{registry.label} has no attempt {address.digest}")
     letter = unpacked(parcel.document, Letter, f"an attempt in {registry.label}")
     supervisor = Supervisor()
-    orphan = _Orphan(supervisor)
+    orphan = Orphan(supervisor)
     looking = Repeating(orphan.look, every_s=_ORPHAN_LOOK_S)
     with closing(supervisor), cancelling(supervisor.cancel), looking, _store_of(clone, options) as store:
         contents = [Descriptor.of_hash(*content) for content in letter.contents]
@@ -107,10 +113,29 @@ def run_apart(address: Address, clone: Path, options: Options) -> int:
             folder = AttemptFolder(scratch / "attempt")
             folder.path.mkdir()
             fragment = _run(letter, clone, options, own, folder, scratch, supervisor)
-            if orphan.is_one:
-                return 1
-            _answer(letter, fragment, registry, own, address.key)
-    return 0
+            return _answered(lambda: _answer(letter, fragment, registry, own, address.key), orphan)
+
+
+def _answered(answer: Callable[[], None], orphan: Orphan) -> int:
+    """Send an answer back, as often as it takes: it may be the work of hours. The exit code of the worker.
+
+    Nothing is sent once the run has given the attempt up. Raises `StoreError` after a while.
+    """
+    until, pause_s = time.monotonic() + _ANSWER_S, _ANSWER_PAUSE_S
+    while not orphan.is_one:
+        try:
+            answer()
+        except RegistryAuthError:
+            raise
+        except StoreError as e:
+            if time.monotonic() > until:
+                raise
+            console.err(f"note: cannot send it back yet: {e.message}")
+            time.sleep(pause_s)
+            pause_s = min(_ANSWER_PAUSE_MAX_S, 2 * pause_s)
+        else:
+            return 0
+    return 1
 
 
 @contextmanager
@@ -303,7 +328,7 @@ def _said(messages: Path) -> list[str]:
     return lines
 
 
-class _Orphan:
+class Orphan:
     """Ends what a supervisor runs once what started this process is gone: for its run the attempt is lost then."""
 
     def __init__(self, supervisor: Supervisor) -> None:

@@ -31,7 +31,8 @@ def load(store: Store, run_id: str, sealed: Optional[Sealed]) -> Log:
         log = _read(store, run_id, sealed)
         is_open = log.get("status", "PROCESSING") == "PROCESSING"
         if is_open and not store.is_written(run_id) and not _is_elsewhere(store, run_id):
-            for event in interruption(log, _last_write(store.run_folder(run_id)) or log.get("start_time", "")):
+            moment = _last_write(store.run_folder(run_id)) or log.get("start_time", "")
+            for event in interruption(log, moment, store.in_flight(run_id)):
                 log = applied(log, event)
         return _filled(log)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as e:

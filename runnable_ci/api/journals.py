@@ -6,10 +6,11 @@ import hashlib
 import json
 import re
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple
+from typing import Any, Container, Dict, Iterable, Iterator, List, Optional, Tuple
 
 from runnable_ci.errors import RunLogError
 from runnable_ci.util.shell_command import command
+from runnable_ci.util.text import listed
 
 Log = Dict[str, Any]
 READABLE = ("1", "2", "3")
@@ -192,21 +193,31 @@ def json_parameter(value: Any, kind: str = "json", *, redacted: bool = False) ->
     return {"kind": kind, "value": value, "description": short, "redacted": redacted}
 
 
-def interruption(log: Log, moment: str) -> Iterator[Dict[str, Any]]:
-    """Yield the events that end a run whose process is gone: the attempts in flight and the invocation are failures."""
+def interruption(log: Log, moment: str, elsewhere: Container[str]) -> Iterator[Dict[str, Any]]:
+    """Yield the events that end a run whose process is gone: the attempts in flight and the invocation are failures.
+
+    Those that are `elsewhere`, as `STEP.ATTEMPT`, may still run: a retry attaches to them.
+    """
     invocations, steps = log.get("invocations", ()), log["steps"]
     if not invocations or invocations[-1].get("status", "PROCESSING") != "PROCESSING":
         return
     gone = {"status": "FAIL", "outcome": "interrupted", "interrupted": True}
+    away = []
     for name, step in list(steps.items()):
         is_open = step.get("status", "PROCESSING") == "PROCESSING"
         last = step["attempts"][-1] if step.get("attempts") else None
         if last is not None and last.get("status", "PROCESSING") == "PROCESSING":
+            if f"{name}.{last.get('attempt_number', 1)}" in elsewhere:
+                away.append(name)
+                continue
             ended = {**last, **gone, "end_time": moment, "message": "interrupted: the process that ran it was killed"}
             yield {"event": "attempt", "step": name, "attempt": ended, "data_catalog": step.get("data_catalog", [])}
         elif last is None and step.get("instances") and is_open:
             yield {"event": "joined", "step": name, "outcome": "failed", "message": "interrupted: the run was killed"}
-    yield {"event": "ended", "time": moment, "message": "interrupted: the run was killed", **gone}
+    message = "interrupted: the run was killed"
+    if away:
+        message += f" while it had {listed(f'`{name}`' for name in away)} elsewhere; a retry attaches to that"
+    yield {"event": "ended", "time": moment, "message": message, **gone}
 
 
 def flat(steps: Iterable[Tuple[str, Dict[str, Any]]]) -> Iterator[Tuple[str, Dict[str, Any]]]:

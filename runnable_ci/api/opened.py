@@ -116,7 +116,9 @@ class OpenRun:
 
     def __repr__(self) -> str:
         row = row_of_log(self.log)
-        said = (status(row["status"]), format_duration(row["seconds"]), code(row), format_pairs(row["metrics"]))
+        said = [status(row["status"]), format_duration(row["seconds"]), code(row), format_pairs(row["metrics"])]
+        if self.log["end_time"] and any(one["status"] == "PROCESSING" for one in self.steps):  # elsewhere
+            said.append(f"{self.log['message']}: `{command('retry', self.run_id)}`")
         return f"<run {self.run_id}: {', '.join(filter(None, said))}>"
 
     def _repr_html_(self) -> str:

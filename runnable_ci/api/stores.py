@@ -12,7 +12,7 @@ import os
 import re
 import subprocess
 from pathlib import Path
-from typing import Any, BinaryIO, Dict, Iterable, Iterator, NamedTuple, Optional
+from typing import Any, BinaryIO, Dict, FrozenSet, Iterable, Iterator, NamedTuple, Optional
 
 from runnable_ci.errors import BlobCorruptError, BlobMissingError, StoreError
 
@@ -84,6 +84,14 @@ class Store:
         except FileNotFoundError:
             return False
         return False
+
+    def in_flight(self, run_id: str) -> FrozenSet[str]:
+        """Return the attempts of a run that other machines have and whose end is not recorded, as `STEP.ATTEMPT`."""
+        folder = self.folder / "elsewhere" / run_id / "attempts"
+        if not os.path.lexists(folder):
+            return frozenset()
+        _require_no_links(folder.parent.parent, folder.parent, folder)
+        return frozenset(path.name for path in folder.iterdir())
 
     def is_partial(self, run_id: str) -> bool:
         """Return whether what the store has not of a run may be in a registry."""

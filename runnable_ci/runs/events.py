@@ -32,7 +32,7 @@ from runnable_ci.runs.model import (
     status_of,
 )
 from runnable_ci.util.bounded_json import Allowance, RecordError, first_problem, parse_json
-from runnable_ci.util.text import unicode_of
+from runnable_ci.util.text import listed, unicode_of
 
 STARTED_LINE_END = b',"event":"started"}\n'
 """How a line ends that begins an invocation: nothing within a text can look so."""
@@ -305,18 +305,22 @@ def mark_interrupted(log: RunLog, *, time: str, elsewhere: Collection[str] = ())
         return []
     seen_later = {"status": FAIL, "outcome": "interrupted", "interrupted": True}
     gone = {**seen_later, "end_time": time, "message": "interrupted: the process that ran it was killed"}
+    open_ones = {n: s for n, s in log.steps.items() if s.attempts and s.attempts[-1].status == PROCESSING}
+    away = [name for name, step in open_ones.items() if f"{name}.{step.attempts[-1].attempt_number}" in elsewhere]
     events: list[Event] = [
         AttemptSaved(step=name, attempt=step.attempts[-1].model_copy(update=gone), data_catalog=step.data_catalog)
-        for name, step in log.steps.items()
-        if step.attempts and step.attempts[-1].status == PROCESSING
-        if f"{name}.{step.attempts[-1].attempt_number}" not in elsewhere
+        for name, step in open_ones.items()
+        if name not in away
     ]
     events += [
         BranchesEnded(step=name, outcome="failed", message="interrupted: the run was killed")
         for name, step in log.steps.items()
         if not step.attempts and step.instances and step.status == PROCESSING
     ]
-    return [*events, InvocationFinished(time=time, message="interrupted: the run was killed", **seen_later)]
+    message = "interrupted: the run was killed"
+    if away:
+        message += f" while it had {listed(f'`{name}`' for name in away)} elsewhere; a retry attaches to that"
+    return [*events, InvocationFinished(time=time, message=message, **seen_later)]
 
 
 def encode_event(event: Event) -> bytes:

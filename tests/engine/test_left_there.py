@@ -6,6 +6,7 @@ import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from cli import Workspace, workspace
 from support import wait_until
 
 import runnable_ci
+from runnable_ci.runs import reader
+from runnable_ci.store.local import Layout
 from runnable_ci.util.files import locked_alone
 
 SLOW = """
@@ -87,3 +90,30 @@ def test_what_has_ended_may_be_removed(tmp_path: Path) -> None:
         project.runnable("rm", "r")
         assert not list((project.store / "elsewhere").iterdir())
         assert "no runs" in project.runnable("runs").err
+
+
+MESSAGE = "interrupted: the run was killed while it had `slow` elsewhere; a retry attaches to that"
+
+
+def test_all_say_how_it_continues(tmp_path: Path) -> None:
+    """The log by both readers, `show`, `runs` and the Python door: no run that crashed, and none that just runs."""
+    with left(tmp_path) as project:
+        log = project.log("r")
+        assert (log.status, log.outcome, log.message) == ("FAIL", "interrupted", MESSAGE)
+        assert log.steps["slow"].status == "PROCESSING"
+        opened = runnable_ci.open_run("r", project.folder)
+        assert opened.log == reader.load(Layout(project.store), "r").model_dump(mode="json")
+        assert repr(opened).endswith(f", {MESSAGE}: `runnable-ci retry r`>")
+        assert f"elsewhere    {RUNS}; {HOW}" in project.runnable("show", "r").out
+        listed = project.runnable("runs")
+        assert " FAIL " in listed.out
+        assert f"note: r: {RUNS}; {HOW}" in listed.err
+        rows = [asdict(summary) for summary in reader.summaries(Layout(project.store))]
+        assert [dict(row) for row in runnable_ci.list_runs(project.folder)] == rows
+        end(project)
+        assert f"elsewhere    `slow` has ended on node ({HOST}); {HOW}" in project.runnable("show", "r").out
+        with project.start("retry", "r") as retry:
+            retry.communicate()
+        assert retry.returncode == 0
+        assert "elsewhere" not in project.runnable("show", "r").out
+        assert not project.runnable("runs").err

@@ -13,7 +13,8 @@ from runnable_ci.analysis.history.query import Query, left_out, select, shown_st
 from runnable_ci.config import Settings
 from runnable_ci.runs.listing.summary import Summary
 from runnable_ci.runs.model import TIME_BUDGET
-from runnable_ci.runs.reader import summaries
+from runnable_ci.runs.paths import ELSEWHERE, in_flight
+from runnable_ci.runs.reader import load, summaries
 from runnable_ci.store.local import Layout
 from runnable_ci.util.clock import now
 from runnable_ci.util.console import GREEN, RED, YELLOW, console
@@ -33,8 +34,15 @@ _COLOURS: Final = {"SUCCESS": GREEN, "FAIL": RED, "DAMAGED": RED, "RUNNING": YEL
 def runs(layout: Layout, query: Query = Query(), *, form: Form = "table") -> None:  # noqa: B008 - it is frozen
     """List the runs of a store, the newest last, or those that a query finds."""
     found = list(summaries(layout))
-    _show(select(found, query, moment=datetime.now(UTC)), form=form, where=layout.label, hidden=len(found))
+    shown = select(found, query, moment=datetime.now(UTC))
+    _show(shown, form=form, where=layout.label, hidden=len(found))
     _say_left_out(found, query)
+    if (layout.folder / ELSEWHERE).is_dir():
+        from runnable_ci.runs.elsewhere.left_there import note_of  # few projects have steps elsewhere
+
+        left = [run.run_id for run in shown if in_flight(layout, run.run_id)]
+        notes = {run_id: note_of(layout, load(layout, run_id)) for run_id in left[-_SIGNS_MAX:]}
+        console.err(*(f"note: {run_id}: {note}" for run_id, note in notes.items() if note))
 
 
 def runs_of_registry(

@@ -19,7 +19,7 @@ from runnable_ci.runs.document import encode
 from runnable_ci.runs.machines.environment_model import Environment
 from runnable_ci.runs.model import JOB, SUCCESS, TIME_BUDGET, Invocation, RunLog, StepLog
 from runnable_ci.runs.notes.notes_model import Reproduction
-from runnable_ci.runs.paths import WRITERS, run_folder
+from runnable_ci.runs.paths import WRITERS, in_flight, run_folder
 from runnable_ci.runs.reader import load, resolve_id
 from runnable_ci.store.local import Layout
 from runnable_ci.util.console import console
@@ -78,6 +78,7 @@ def _head(log: RunLog, layout: Layout, where: str) -> list[str]:
     lines = {
         "run": f"{log.run_id}  {shown_status(log.status)}" + (f" ({log.message})" if log.message else ""),
         "resume": _resume(log, layout, where),
+        "elsewhere": _elsewhere(log, layout),
         "pipeline": log.name + (f", tag {log.tag}" if log.tag else ""),
         "description": log.notes.description + (" (pinned)" if log.notes.pinned else ""),
         "started": f"{format_time(log.start_time)} UTC, {_length(log)}",
@@ -113,6 +114,15 @@ def _resume(log: RunLog, layout: Layout, where: str) -> str:
 
     file = own_file(log, layout.folder.parent)
     return command_line.retry(log.run_id, file, layout) if file else command("retry", log.run_id)
+
+
+def _elsewhere(log: RunLog, layout: Layout) -> str:
+    """Return how attempts stand that outlived the run's own process; empty where there is none."""
+    if not in_flight(layout, log.run_id):
+        return ""
+    from runnable_ci.runs.elsewhere.left_there import note_of  # few runs have steps elsewhere
+
+    return note_of(layout, log)
 
 
 def _reused(log: RunLog) -> str:

@@ -15,10 +15,12 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from compileall import compile_dir
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from py_compile import PycInvalidationMode
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
@@ -158,6 +160,8 @@ class Runner:
     server: str
     wheels: Path
     variables: dict[str, str] = field(default_factory=dict)
+    is_prepared: bool = False
+    """Whether the action's dependencies are installed once for all jobs, which takes most of a short one's time."""
 
     def run(
         self,
@@ -262,7 +266,26 @@ class Runner:
             shutil.copytree(ROOT / "runnable_ci", folder / "runnable_ci", ignore=shutil.ignore_patterns("__pycache__"))
             for name in ("action.yml", "action-requirements.txt"):
                 shutil.copy(ROOT / name, folder)
+            if self.is_prepared:
+                self._prepare(folder)
         return folder
+
+    def _prepare(self, action: Path) -> None:
+        """Have the set-up find the dependencies: a job's environment is its own, and has those of all, compiled."""
+        packages = self.folder / "packages"
+        pip = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--find-links", str(self.wheels)]
+        pip += ["--require-hashes", "--only-binary", ":all:", "--target", str(packages)]
+        subprocess.run([*pip, "-r", str(action / "action-requirements.txt")], check=True, capture_output=True)
+        for folder in (packages, action / "runnable_ci"):  # by their content, as a copy has another time
+            compile_dir(folder, quiet=1, invalidation_mode=PycInvalidationMode.UNCHECKED_HASH)
+        file = action / "runnable_ci" / "github" / "action" / "set_up.py"
+        installing, with_packages = '_require("install the dependencies", [*pip', 'f"{action}\\n"'
+        code = file.read_text(encoding="utf-8")
+        (line,) = (line for line in code.splitlines() if line.strip().startswith(installing))
+        assert with_packages in code
+        code = code.replace(line, "    del pip").replace(with_packages, f'f"{{action}}\\n{packages}\\n"')
+        file.write_text(code, encoding="utf-8")
+        compile_dir(file.parent, quiet=1, force=True, invalidation_mode=PycInvalidationMode.UNCHECKED_HASH)
 
 
 def _actions() -> dict[str, Path]:

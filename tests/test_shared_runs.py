@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 from collections.abc import Callable, Iterator
@@ -214,6 +215,22 @@ def test_a_job_that_never_came_is_lost(jobs: Jobs) -> None:
     jobs.job("--step", "other")
     jobs.job("--step", "join", "--step", "tidy")
     assert jobs.collect().status == "SUCCESS"
+
+
+def test_a_job_says_what_finished_work_it_repeats(jobs: Jobs) -> None:
+    """In one line, with why; what is accepted is reused, and what ran for the first time repeats nothing."""
+    first = jobs.job("--step", "list")
+    assert "this repeats" not in first.err
+    jobs.base.replace("runnable.toml", "echo $seed", "echo 1$seed")
+    jobs.base.commit()
+    accepted = jobs.job("--step", "list", "--accept", "list", "--reason", "the same")
+    assert "reuse" in accepted.err
+    assert "this repeats" not in accepted.err
+    jobs.base.replace("runnable.toml", "echo 1$seed", "echo 2$seed")
+    jobs.base.commit()
+    again = jobs.job("--step", "list")
+    (line,) = (line for line in again.err.splitlines() if "this repeats" in line)
+    assert re.fullmatch(r"note: this repeats [\d.]+ s of finished work: `list` \([\d.]+ s\); its `run` changed", line)
 
 
 def test_a_stale_result_is_not_used(jobs: Jobs) -> None:

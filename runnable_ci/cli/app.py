@@ -62,6 +62,7 @@ def run_command(
     matrix_of: option.MatrixOf = [],  # noqa: B006 - typer copies it
     collect: option.Collect = False,
     parts_from: option.PartsFrom = [],  # noqa: B006 - typer copies it
+    writers: option.Writers = None,
 ) -> None:
     """Run a pipeline from its first step, or only some of its steps."""
     from runnable_ci.cli import run as commands
@@ -71,17 +72,16 @@ def run_command(
     if help_inputs:
         raise typer.Exit(commands.print_inputs(pipeline))
     make = partial(make_options, jobs, env_file, log_level, quiet=quiet, plain_http=plain_http)
-    make = partial(make, wait_s=wait_s, time_budget=time_budget, executor=executor)
+    make = partial(make, wait_s=wait_s, time_budget=time_budget, executor=executor, writers=writers)
     options = make()
     run_options = RunOptions(run_id, tag, params_file, param, allow_unused=allow_unused)
     run_options = run_options._replace(reuse=reuse_options(reuse, options, is_new=True))
     part = commands.PartWords(steps, until, from_run, mock, patch, accept, reason)
-    if any((step, instances, matrix_of, collect, parts_from)):
+    if any((step, instances, matrix_of, collect, parts_from, writers)):
         from runnable_ci.cli.spread.run import SpreadWords, run_job
 
-        words_of_job = SpreadWords(step, instances, matrix_of, collect, parts_from, sweep)
-        job = partial(run_job, pipeline, options, run_options, words_of_job, part, typed=sys.argv[1:])
-        raise typer.Exit(job(dry_run=dry_run, publish=publish, to=to))
+        job = SpreadWords(step, instances, matrix_of, collect, parts_from, writers, sweep, sys.argv[1:])
+        raise typer.Exit(run_job(pipeline, options, run_options, job, part, dry_run=dry_run, publish=publish, to=to))
     run_options = part.added_to(run_options, options, typed=sys.argv[1:])
     command = partial(commands.sweep, make=make, sweeps=sweep) if sweep else commands.run
     raise typer.Exit(command(pipeline, options, run_options, dry_run=dry_run, publish=publish, to=to))

@@ -41,6 +41,9 @@ if TYPE_CHECKING:
     from runnable_ci.steps.containers.step_containers import StepContainers
 
 
+_REASONS_MAX = 3
+
+
 class RetryPlan(NamedTuple):
     """What a retry would do."""
 
@@ -319,6 +322,10 @@ def _plan_retry(
 def require_consent(session: RunSession, planned: RetryPlan, retry: RetryOptions) -> None:
     """Ask a person before hours of finished work are repeated; raise `UsageError` where nobody agrees."""
     repeated, options = planned.repeated, session.options
+    if retry.job is not None and repeated.seconds:
+        decided = ((planned.plan.pipeline.steps[name].shown, it.reason) for name, it in planned.plan.decisions.items())
+        reasons = dict.fromkeys(reason for shown, reason in decided if shown in repeated.seconds)
+        options.printer.say(f"note: this repeats {repeated}; {listed(list(reasons), at_most=_REASONS_MAX)}")
     if retry.rerun_changed or repeated.total_s <= options.settings.ask_minutes * 60:
         return
     if options.confirm is not None:

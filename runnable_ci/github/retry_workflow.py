@@ -17,6 +17,7 @@ RETRY_WORKFLOW: Final = "retry.yml"
 RUN_NAME: Final = "run-name: Retry ${{ inputs.run-id }}"
 INPUTS_MAX_CHARACTERS: Final = 65_535
 """Source: GitHub docs, "Events that trigger workflows", `workflow_dispatch`."""
+_DISPENSABLE: Final = frozenset({"pipeline", "options"})
 _USUAL_FILES: Final = ("runnable.toml", "pyproject.toml")
 
 
@@ -78,15 +79,17 @@ def start_retry(
 ) -> StartedRun | None:
     """Start the workflow as it is at `ref`; None where the server does not say which run that is.
 
-    One that was written before it took `pipeline` or `options` goes without, unless `needs_options`.
+    One that does not take `pipeline` or `options` goes without, unless `needs_options`: an older one, or one that knows
+    its pipeline file.
     """
     try:
         return actions.dispatch(workflow, ref=ref, inputs=inputs, default_branch=default_branch)
-    except InputsUnknownError:
-        fewer = {name: value for name, value in inputs.items() if name not in ("pipeline", "options")}
-        if len(fewer) == len(inputs) or "other-pipeline" in inputs or needs_options:
+    except InputsUnknownError as e:
+        dropped = (e.names or _DISPENSABLE) & inputs.keys()
+        if not dropped or "other-pipeline" in inputs or dropped - ({"pipeline"} if needs_options else _DISPENSABLE):
             raise
-        if "options" in inputs:
+        fewer = {name: value for name, value in inputs.items() if name not in dropped}
+        if "options" in dropped:
             note(f"{workflow} has no input `options`, so the job decides whose parts of the run it uses")
         return actions.dispatch(workflow, ref=ref, inputs=fewer, default_branch=default_branch)
 

@@ -155,6 +155,10 @@ def test_a_workflow_that_does_not_take_the_file(project: Workspace, server: GitH
     server.workflows["retry.yml"] = older
     client(project, server).runnable("dispatch", "n1")
     assert [sent["inputs"] for sent in server.dispatched] == [{"run-id": "n1", "ref": "main"}]
+    server.workflows["retry.yml"] = older.replace("ref: {}", "ref: {}\n      options: {}")
+    client(project, server).runnable("dispatch", "n1", "--rerun-changed")
+    assert server.dispatched[-1]["inputs"] == {"run-id": "n1", "ref": "main", "options": "--rerun-changed"}
+    server.workflows["retry.yml"] = older
     renamed = ("dispatch", "n1", "-f", "nightly.toml", "--other-pipeline")
     assert "does not take these inputs" in client(project, server).runnable(*renamed, code=2).err
 

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
+from runnable_ci.engine.spread.job import CHUNKS_MAX, parts_of_matrix
 from runnable_ci.errors import PipelineError
-from runnable_ci.github.job_graph.instances import LEGS_MAX, legs
 from runnable_ci.github.job_graph.jobs import PlannedJob, asked_legs, jobs_of
 from runnable_ci.pipeline.model import Pipeline
 from runnable_ci.pipeline.resolve import resolve
@@ -188,8 +188,8 @@ def test_legs_are_named_by_keys() -> None:
 @pytest.mark.parametrize(("count", "chunks"), [(1, 0), (256, 0), (257, 129), (300, 150), (512, 256), (513, 171)])
 def test_legs_of_many_instances_are_chunks(count: int, chunks: int) -> None:
     """GitHub takes 256: more run several to a leg, in as few legs as that needs."""
-    found = legs([f"k{i}" for i in range(count)])
-    assert len(found) == (chunks or count) <= LEGS_MAX
+    found = parts_of_matrix([f"k{i}" for i in range(count)])
+    assert len(found) == (chunks or count) <= CHUNKS_MAX
     assert found == ([f"{i + 1}/{chunks}" for i in range(chunks)] if chunks else [f"k{i}" for i in range(count)])
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from act import REPOSITORY, ROOT, Runner, git_host, wheelhouse
+import requests
+from act import ACT_TIMEOUT_S, REPOSITORY, ROOT, Ran, Runner, git_host, wheelhouse
 from cli import Workspace, elsewhere, workspace
+from dispatched import Following
 from equal_logs import comparable
+from github_api import github
 from registry_server import Served, registry
 
 from runnable_ci.runs.model import RunLog
@@ -41,9 +45,10 @@ run = 'echo side >> "$SEEN"; mkdir -p side; echo side > side/side.txt'
 catalog = { put = ["side/side.txt"] }
 [steps.join]
 needs = ["each", "side"]
-run = 'echo join >> "$SEEN"; cat "a b.txt" c.txt side/side.txt > joined.out'
+run = 'echo join >> "$SEEN"; . ./join.sh'
 catalog = { get = ["*.txt", "side/side.txt"], put = ["joined.out"] }
 """
+JOIN = 'cat "a b.txt" c.txt side/side.txt > joined.out\n'
 WORKFLOW = ".github/workflows/diamond.yml"
 
 
@@ -63,7 +68,7 @@ def runner(tmp_path: Path, served: Served) -> Iterator[Runner]:
             "GITHUB_REF": "refs/heads/main",
             "SEEN": str(tmp_path / "seen"),
         }
-        yield Runner(tmp_path / "runner", server, wheelhouse(ROOT / ".cache"), variables)
+        yield Runner(tmp_path / "runner", server, wheelhouse(ROOT / ".cache"), variables, is_prepared=True)
 
 
 def pushed(tmp_path: Path, pipeline: str, **files: str) -> Workspace:
@@ -88,25 +93,88 @@ def seen(tmp_path: Path) -> Counter[str]:
 
 @pytest.mark.promise
 def test_what_failed_in_a_job_runs_again_and_what_follows(tmp_path: Path, served: Served, runner: Runner) -> None:
-    """One instance of a diamond fails; after "Re-run failed jobs" the run is that of one machine."""
-    project = pushed(tmp_path, PIPELINE)
+    """One instance of a diamond fails, after "Re-run failed jobs" the last step, which a dispatched fix runs: each time
+    nothing else runs, and in the end the run is that of one machine.
+    """
+    project = pushed(tmp_path, PIPELINE, **{"join.sh": "exit 3\n"})
     failed = runner.run("push", WORKFLOW, clone=project.folder, run_id=7)
     assert failed.code == 1, failed.text
     assert "set up ${{ github.token }}" in failed.lines()
     assert seen(tmp_path) == Counter(["split", "each a b", "each c", "side"])
     (tmp_path / "seen.fixed").touch()
-    done = runner.run("push", WORKFLOW, clone=project.folder, run_id=7, attempt=2)
-    assert done.code == 0, done.text
+    broken = runner.run("push", WORKFLOW, clone=project.folder, run_id=7, attempt=2)
+    assert broken.code == 1, broken.text
     assert seen(tmp_path) == Counter(["each c", "join"])
+
+    project.git("checkout", "-qB", "fix")
+    project.write({"join.sh": JOIN})
+    project.commit()
+    bare = tmp_path / "git" / REPOSITORY
+    project.git("push", "-q", str(bare), "fix")
+    done = dispatched(runner, project, bare, command_in(broken.summary, "dispatch"))
+    assert done.code == 0, done.text
+    assert seen(tmp_path) == Counter(["join"])
+    assert [line for line in done.lines() if "this repeats" in line] == []
 
     reader = elsewhere(project, tmp_path, "reader")
     reader.runnable("pull", f"{served.host}/{REPOSITORY}/runs:diamond-7", "--plain-http")
     alone = elsewhere(project, tmp_path, "alone")
+    alone.git("checkout", "-q", "main")
     (tmp_path / "seen.fixed").unlink()
     alone.runnable("run", "--run-id", "diamond-7", code=1, SEEN=str(tmp_path / "seen"))
     (tmp_path / "seen.fixed").touch()
+    alone.runnable("retry", "diamond-7", code=1, SEEN=str(tmp_path / "seen"))
+    alone.git("checkout", "-q", "fix")
     alone.runnable("retry", "diamond-7", SEEN=str(tmp_path / "seen"))
     assert of_the_run(reader.log("diamond-7")) == of_the_run(alone.log("diamond-7"))
+
+
+def test_a_pull_request_of_a_fork_hands_its_run_on_in_artifacts(tmp_path: Path, served: Served, runner: Runner) -> None:
+    """Its jobs may not write to the registry, and do not try; each step runs once, and the run is collected."""
+    (tmp_path / "seen.fixed").touch()
+    project = pushed(tmp_path, PIPELINE, **{"join.sh": JOIN})
+    project.git("push", "-q", str(tmp_path / "git" / REPOSITORY), "main:refs/pull/5/merge")
+    head = {"ref": "main", "sha": project.git("rev-parse", "HEAD"), "repo": {"full_name": "someone/flowers"}}
+    done = runner.run(
+        "pull_request",
+        WORKFLOW,
+        clone=project.folder,
+        payload={"number": 5, "pull_request": {"number": 5, "head": head, "base": {"ref": "main"}}},
+        run_id=7,
+        GITHUB_REF="refs/pull/5/merge",
+        GITHUB_HEAD_REF="main",
+        GITHUB_BASE_REF="main",
+    )
+    assert done.code == 0, done.text
+    assert seen(tmp_path) == Counter(["split", "each a b", "each c", "side", "join"])
+    assert done.outputs["status"] == "SUCCESS"
+    parts = sorted((tmp_path / "runner" / "artifacts").iterdir())
+    assert len(parts) == 6, parts  # of each job, and of each leg
+    assert all(part.name.startswith("runnable-part-diamond-7-") for part in parts)
+    assert requests.get(f"http://{served.host}/v2/_catalog", timeout=10).json() == {"repositories": []}
+    reader = elsewhere(project, tmp_path, "reader")
+    words = ["run", "--run-id", "diamond-7", "--collect", "--from", str(tmp_path / "runner" / "artifacts")]
+    reader.runnable(*words, SEEN=str(tmp_path / "seen"))
+    assert reader.log("diamond-7").steps["join"].data_catalog
+
+
+def command_in(summary: str, name: str) -> list[str]:
+    """The words of a command of ours in a summary."""
+    (line,) = {line for line in summary.splitlines() if line.startswith(f"runnable-ci {name} ")}
+    return shlex.split(line)[1:]
+
+
+def dispatched(runner: Runner, project: Workspace, bare: Path, words: Sequence[str]) -> Ran:
+    """Type a command that starts a workflow, and run that workflow to its end."""
+    following = Following(runner, project.folder)
+    with github(on_dispatch=following) as server:
+        following.serve(server, bare)
+        server.workflows["diamond.yml"] = project.read(WORKFLOW)
+        words = [*words[: words.index("--ref")], "--ref", "fix", *words[words.index("--ref") + 2 :]]
+        Workspace(project.folder, project.environ | server.variables).runnable(*words)
+        server.wait(ACT_TIMEOUT_S)
+    (ran,) = following.ran
+    return ran
 
 
 def of_the_run(log: RunLog) -> dict[str, Any]:

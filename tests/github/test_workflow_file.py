@@ -122,7 +122,7 @@ def test_what_starts_it(tmp_path: Path) -> None:
     plain = parsed(written(tmp_path, FOREIGN))["on"]
     assert plain["push"] == {"branches": ["main"]}
     assert list(plain) == ["push", "pull_request", "workflow_dispatch"]
-    assert list(plain["workflow_dispatch"]["inputs"]) == ["run-id", "ref", "parameters"]
+    assert list(plain["workflow_dispatch"]["inputs"]) == ["run-id", "ref", "parameters", "options"]
     assert parsed(written(tmp_path, f"[workflow]\non = {{ workflow_dispatch = {{}} }}\n{STEP}"))["on"] == {
         "workflow_dispatch": plain["workflow_dispatch"]
     }
@@ -138,6 +138,14 @@ def test_runs_of_other_workflows_are_not_cancelled(tmp_path: Path) -> None:
         group = parsed(written(tmp_path, f"name = '{name}'\n{STEP}"))["concurrency"]["group"]
         pull = f"github.event_name == 'pull_request' && format('{name}-pull-{{0}}', github.event.number)"
         assert group == f"${{{{ inputs.run-id || {pull} || format('{name}-{{0}}', github.run_id) }}}}"
+
+
+def test_a_job_has_the_time_that_its_runner_gives(tmp_path: Path) -> None:
+    """GitHub's own runners end it after six hours, whatever it says; the action ends a run in time by what it says."""
+    long = f"{STEP}timeout-minutes = 600\n"
+    assert parsed(written(tmp_path, long))["jobs"]["a"]["timeout-minutes"] == 360
+    own = parsed(written(tmp_path, f"{long}runs-on = ['self-hosted', 'gpu']\n"))["jobs"]["a"]
+    assert own["timeout-minutes"] == 615
 
 
 def test_the_file_says_which_steps_form_a_job(tmp_path: Path) -> None:
@@ -211,7 +219,9 @@ sys.stdout.write(workflow_text(source_of(EVERYTHING)))
 
 
 OUR_EXPRESSIONS = re.compile(
-    r"github\.(run_id|ref_name|event_name == 'pull_request')|inputs\.(ref|parameters)|matrix\.instance|always\(\)"
+    r"github\.(run_id|ref_name|event_name == 'pull_request')|inputs\.(ref|parameters|options)"
+    r"|matrix\.instance|always\(\)"
+    r"|inputs\.run-id && 'always' \|\| 'auto'"
     r"|inputs\.run-id && format\('Retry \{0\}', inputs\.run-id\) \|\| ''"
     r"|inputs\.run-id \|\| (github\.event_name == 'pull_request' && format\('[a-z0-9-]+-pull-\{0\}', "
     r"github\.event\.number\) \|\| )?format\('[a-z0-9-]+-\{0\}', github\.run_id\)"

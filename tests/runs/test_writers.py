@@ -279,7 +279,11 @@ def test_jobs_that_share_a_run_accept_their_workflow_run() -> None:
     accepted = AcceptedWriters(refs=frozenset({"pull:7", "main"}), workflow_run="17")
     assert accepted.accepts(Writer(DIGEST, (), (own, Maker(("main",), "bob", "18"))))
     assert not accepted.accepts(Writer(DIGEST, (), (own, other)))
-    assert not replace(accepted, patterns=("main",)).accepts(Writer(DIGEST, (), (own,)))
+    assert not accepted.accepts(Writer(DIGEST, (), (other,)))
+    assert accepted.accepts(Writer(DIGEST, (), (other, own)))  # it had accepted what it published
+    by_digest = replace(accepted, patterns=("sha256:" + "1" * 64,))
+    assert by_digest.accepts(Writer(DIGEST, (), (other, own)))
+    assert not by_digest.accepts(Writer(DIGEST, (), (own, other)))
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _FOLDER_BEGINS = (".", "/", "~")
 """No registry's name does."""
+_REFUSALS_SHOWN_MAX = 3
 
 
 class MeetingPlace(Protocol):
@@ -71,7 +72,9 @@ class RegistryPlace:
         with self.options.transfer_progress("fetched") as watch:
             found = find(registry, run_id, accepted=accepted, layout=layout)
             pulled = take(layout, found, only_log=True, watch=watch, is_taken_over=True)
-        for note in pulled.refusals():
+        refusals = pulled.refusals()
+        more = [f"and {len(refusals) - _REFUSALS_SHOWN_MAX} more"] if len(refusals) > _REFUSALS_SHOWN_MAX else []
+        for note in [*refusals[:_REFUSALS_SHOWN_MAX], *more]:
             self.options.printer.say(f"note: {note}")
 
     def joined(self, session: RunSession) -> RunSession:

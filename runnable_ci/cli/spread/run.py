@@ -45,13 +45,16 @@ class SpreadWords(NamedTuple):
     collects: bool = False
     sources: Sequence[Path] = ()
     """The folders that other jobs left."""
+    writers: str | None = None
     sweep: Sequence[str] = ()
+    typed: Sequence[str] = ()
+    """The command as it was typed, for messages."""
 
     def require_sound(self, run_options: RunOptions, part: PartWords) -> str:
         """Return the run's id. Raises `UsageError` where it is missing, or an option has no place beside another."""
         option = "--collect" if self.collects else "--step" if self.steps else "--matrix-of"
         if not (self.steps or self.collects or self.matrix_of):
-            lonely = "--instances" if self.instances else "--from"
+            lonely = "--instances" if self.instances else "--from" if self.sources else "--writers"
             raise UsageError(f"{lonely} is for a job of a run that several share", hint="name its steps: --step NAME")
         if self.collects and (self.steps or self.instances or self.matrix_of):
             raise UsageError("--collect runs no step", hint="collect in a job of its own, after all others")
@@ -89,7 +92,6 @@ def run_job(
     words: SpreadWords,
     part: PartWords,
     *,
-    typed: Sequence[str],
     dry_run: bool = False,
     publish: PublishWhen | None = None,
     to: str | None = None,
@@ -115,7 +117,7 @@ def run_job(
                 f"no job has published anything of run `{run_id}` in {place.label}",
                 hint="begin it with a job that runs steps: --step NAME",
             )
-        retry = _retry_options(job, run_options, part, place.registry)._replace(typed=typed)
+        retry = _retry_options(job, run_options, part, place.registry)._replace(typed=words.typed)
         if dry_run:
             console.out(*_planned(holding, run_id, run_options, retry, is_new=is_new).lines())
             return 0

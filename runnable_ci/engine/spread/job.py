@@ -11,7 +11,7 @@ from runnable_ci.pipeline.model import Pipeline
 from runnable_ci.runs.events import Started
 
 CHUNKS_MAX: Final = 256
-"""GitHub starts at most so many jobs for one matrix."""
+"""GitHub starts at most so many jobs for one matrix. Source: GitHub docs, "Actions limits"."""
 _CHUNK: Final = re.compile(r"([0-9]{1,6})/([0-9]{1,6})")
 
 
@@ -94,7 +94,12 @@ def is_matrix(name: str, pipeline: Pipeline) -> bool:
 
 
 def parts_of_matrix(keys: Sequence[str]) -> list[str]:
-    """Return what `--instances` takes for each job of a matrix: a key, or of too many instances a part of them."""
+    """Return what `--instances` takes for each job of a matrix: a key, or of too many instances a part of them.
+
+    These are in as few jobs as then run no more instances each.
+    """
     if len(keys) <= CHUNKS_MAX:
         return [*keys]
-    return [f"{number}/{CHUNKS_MAX}" for number in range(1, CHUNKS_MAX + 1)]
+    size = -(-len(keys) // CHUNKS_MAX)
+    count = -(-len(keys) // size)
+    return [f"{number}/{count}" for number in range(1, count + 1)]

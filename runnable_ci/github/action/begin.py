@@ -46,6 +46,8 @@ _OF_RETRY_ALONE = {
     "--writers": True,
     "--checkpoint": True,
 }
+# What changed in a job's steps runs again anyway, where several jobs share a run.
+_NOT_OF_JOBS = {"--rerun-changed": False}
 _AS_IT_GOES = "--publish=until-end"
 _INPUTS_INSTEAD = {
     "--run-id": "use the input run-id",
@@ -117,7 +119,7 @@ def _shared(job: Job, more: Sequence[str]) -> list[str]:
         )
     from runnable_ci.github.action.shared.begin import shared_command  # few jobs share a run
 
-    return shared_command(job, _with_parameters(job, _without(more, _OF_RETRY_ALONE)))
+    return shared_command(job, _with_parameters(job, _without(more, _NOT_OF_JOBS)))
 
 
 def begin_and_run(environ: Mapping[str, str]) -> None:

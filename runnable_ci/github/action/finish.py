@@ -345,8 +345,12 @@ def _needs(job: Job) -> dict[str, tuple[str, ...]] | None:
 
 def _retry_workflow(job: Job) -> str:
     """Return the retry workflow of the repository; empty where it has none."""
-    name = "retry.yml"
-    return name if (Path(job.context.workspace) / ".github" / "workflows" / name).is_file() else ""
+    folder, name = Path(job.context.workspace) / ".github" / "workflows", "retry.yml"
+    if job.inputs.collect:
+        from runnable_ci.github.action.shared.finish import resuming_workflow  # few jobs share a run
+
+        name = resuming_workflow(job, folder) or name
+    return name if (folder / name).is_file() else ""
 
 
 def _tails(job: Job, log: RunLog) -> dict[str, str]:

@@ -255,9 +255,11 @@ class Actions:
                 hint="--workflow-ref takes a branch or tag, no commit; --ref is for the code that is retried",
             )
         if "Unexpected inputs" in message:
-            return InputsUnknownError(
+            unknown = InputsUnknownError(
                 f"{file} at {ref} does not take these inputs: {message}", hint=f"it must have\n\n{_indented(TRIGGER)}"
             )
+            unknown.names = frozenset(re.findall(r'"([^"]+)"', message))
+            return unknown
         if "input" in message and "workflow_dispatch" not in message:
             return RefusedError(
                 f"{file} at {ref} requires other inputs: {message}",

@@ -41,3 +41,6 @@ class PermissionMissingError(RefusedError):
 
 class InputsUnknownError(RefusedError):
     """A workflow does not take an input that it was given."""
+
+    names: frozenset[str] = frozenset()
+    """Which ones, as far as GitHub says it."""

@@ -8,10 +8,11 @@ from itertools import chain, count
 from math import ceil
 from typing import Final, NamedTuple
 
+from runnable_ci.engine.spread.job import parts_of_matrix
 from runnable_ci.github.job_graph.conditions import begins_if
 from runnable_ci.github.job_graph.durations import job_minutes, total_s
 from runnable_ci.github.job_graph.grouping import grouped, is_spread
-from runnable_ci.github.job_graph.instances import legs, literal_keys
+from runnable_ci.github.job_graph.instances import literal_keys
 from runnable_ci.pipeline.model import Pipeline
 
 USUAL_RUNNER: Final = ("ubuntu-latest",)
@@ -132,7 +133,7 @@ def _with_legs(pipeline: Pipeline, job: PlannedJob) -> PlannedJob:
     keys = literal_keys(branching.matrix)
     if keys is None:
         return job._replace(legs=own)
-    known = legs(keys)
+    known = parts_of_matrix(keys)
     branch_s = total_s(branching.body.values())
     leg_s = None if branch_s is None else branch_s * ceil(len(keys) / len(known))
     return job._replace(legs=own._replace(known=known), minutes=job_minutes(leg_s))

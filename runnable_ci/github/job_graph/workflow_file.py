@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 from runnable_ci.errors import UsageError
+from runnable_ci.github.job_graph.durations import JOB_MINUTES_MAX
 from runnable_ci.github.job_graph.jobs import MATRIX_OUTPUT, PlannedJob, asked_legs, jobs_of
 from runnable_ci.github.job_graph.yaml_text import Commented, GitHubExpression, expression, yaml_lines
 from runnable_ci.github.templates import DEFAULT_REF, pinned, used_action
@@ -17,6 +18,8 @@ MARK: Final = "# Written by runnable-ci from the pipeline file: do not edit it, 
 """The first line: what has it may be replaced."""
 BYTES_MAX: Final = 500_000
 """Source: GitHub docs, "Workflow syntax": a workflow file of more than 500 KB is not run."""
+_HOSTED: Final = ("ubuntu-", "macos-", "windows-")
+"""How the labels of GitHub's own runners begin, which end a job in time whatever it says; the action looks at that."""
 _SLUG_MAX: Final = 40
 _NAMED_MAX: Final = 3
 """Steps in the name of a job."""
@@ -93,9 +96,10 @@ def _events(pipeline: Pipeline) -> dict[str, Any]:
         raise pipeline.place.error("workflow", message, "write the value itself", key="on")
     others = {name: event for name, event in (_EVENTS if said is None else said).items() if name != "workflow_dispatch"}
     inputs = {
-        "run-id": "The run to resume",
+        "run-id": "The run to resume, with RUN_ID@DIGEST exactly that one",
         "ref": "Branch, tag or commit with the fix, if not the branch chosen above",
         "parameters": "Parameters, as a JSON object or NAME=VALUE",
+        "options": "Further options of each job, such as --accept STEP --reason TEXT",
     }
     described = {name: {"description": text, "type": "string"} for name, text in inputs.items()}
     return {**others, "workflow_dispatch": {"inputs": described}}
@@ -109,7 +113,8 @@ def _job(job: PlannedJob, source: WorkflowSource) -> dict[str, Any]:
         table["if"] = expression(job.condition)
     table["runs-on"] = job.runs_on[0] if len(job.runs_on) == 1 else list(job.runs_on)
     if job.minutes is not None:
-        table["timeout-minutes"] = job.minutes
+        is_hosted = any(label.startswith(_HOSTED) for label in job.runs_on)
+        table["timeout-minutes"] = min(job.minutes, JOB_MINUTES_MAX) if is_hosted else job.minutes
     table["permissions"] = _permissions(source.pipeline)
     if job.asks:
         table["outputs"] = {MATRIX_OUTPUT: expression(f"steps.runnable.outputs.{MATRIX_OUTPUT}")}
@@ -163,7 +168,9 @@ def _action(job: PlannedJob, source: WorkflowSource) -> dict[str, Any]:
     given: dict[str, Any] = {
         "pipeline": source.file,
         "run-id": expression(f"inputs.run-id || format('{source.slug}-{{0}}', github.run_id)"),
+        "resume": expression("inputs.run-id && 'always' || 'auto'"),
         "parameters": expression("inputs.parameters"),
+        "args": expression("inputs.options"),
     }
     if job.steps:
         given["steps"] = ", ".join(job.steps)

@@ -122,7 +122,8 @@ class AcceptedWriters:
     refs: frozenset[str] | None = None
     """What a job accepts by itself; None: everybody."""
     workflow_run: str = ""
-    """The workflow run of jobs that share a run: what they made is accepted too, whatever they checked out."""
+    """The workflow run of jobs that share a run: what they made is accepted too, whatever they checked out, and what
+    they published, which they had made or accepted."""
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -149,15 +150,20 @@ class AcceptedWriters:
         """
         if self == EVERYBODY or any(_is_named(pattern, writer) for pattern in self.patterns):
             return True
+        if self._is_own(writer.publisher):
+            return True
         return bool(writer.makers) and all(map(self._accepts_maker, writer.makers))
 
     def _accepts_maker(self, maker: Maker) -> bool:
+        if self._is_own(maker):
+            return True
         if not self.patterns:
-            if self.workflow_run and maker.workflow_run == self.workflow_run:
-                return True
             return self.refs is not None and bool(maker.refs) and self.refs.issuperset(maker.refs)
         actors = [it.removeprefix(_ACTOR) for it in self.patterns if it.startswith(_ACTOR)]
         return any(fnmatchcase(maker.actor, actor) for actor in actors) or _all_match(self.patterns, maker.refs)
+
+    def _is_own(self, maker: Maker) -> bool:
+        return bool(self.workflow_run) and maker.workflow_run == self.workflow_run
 
     def __str__(self) -> str:
         if self.patterns:

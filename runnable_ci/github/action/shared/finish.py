@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path, PurePosixPath
+
 from runnable_ci.errors import RunnableError
 from runnable_ci.github.action.handoff import Refusal
 from runnable_ci.github.action.job import Job
@@ -43,6 +45,18 @@ def carried(job: Job, run_id: str) -> dict[str, str]:
     """Return the outputs that have the job's part of the run uploaded; none where it left none."""
     folder = own_part(job)
     return {"artifact": artifact_name(job, run_id), "artifact-path": str(folder)} if folder.exists() else {}
+
+
+def resuming_workflow(job: Job, folder: Path) -> str:
+    """Return the file of the job's own workflow where that resumes the run; empty where a person wrote it."""
+    from runnable_ci.github.job_graph.workflow_file import MARK  # who collects alone needs it
+
+    name = PurePosixPath(job.use.workflow).name
+    try:
+        with (folder / name).open(encoding="utf-8", errors="replace") as file:
+            return name if file.readline().rstrip("\n") == MARK else ""
+    except OSError:
+        return ""
 
 
 def _published(job: Job, run_id: str, limit_s: float | None) -> dict[str, str]:

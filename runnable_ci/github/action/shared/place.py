@@ -8,6 +8,8 @@ from pathlib import Path, PurePosixPath
 
 from runnable_ci.errors import StoreError, UsageError
 from runnable_ci.github.action.job import Job
+from runnable_ci.runs.remote.registry_config import PULL_REQUESTS, Registries
+from runnable_ci.store.registry import Registry
 
 _PREFIX = "runnable-part"
 
@@ -49,6 +51,19 @@ def require_place(job: Job) -> None:
         raise StoreError(
             "what other jobs left could not be downloaded from the workflow run's artifacts", hint="re-run the job"
         )
+
+
+def meeting_place(job: Job, named: str) -> Registry:
+    """Return the registry where the jobs meet: the job's own, or, where it is `named`, that of its pull requests.
+
+    Raises `UsageError` for any other: the job could not leave its part there.
+    """
+    own = job.registry()
+    if named in ("", own.label):
+        return own
+    if named != f"{own.label}/{PULL_REQUESTS}":
+        raise UsageError(f"run-id: {named} is not where these jobs publish", hint=f"set the input registry: {named}")
+    return Registries(job.settings, job.environ).recorded(named)
 
 
 def pattern(run_id: str) -> str:

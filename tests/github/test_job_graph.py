@@ -100,6 +100,12 @@ def test_a_job_has_one_runner() -> None:
     assert "[steps.b] job: `x` is also the job of step `a`, whose `runs-on` is another" in str(refused.value)
 
 
+def test_a_runner_with_windows_is_refused() -> None:
+    """The action would fail there."""
+    with pytest.raises(PipelineError, match=r"\[steps.b\] runs-on: the action runs on Linux and macOS alone"):
+        made("a:\nb: runs-on = ['self-hosted', 'Windows']")
+
+
 def test_ids_differ_whatever_their_case() -> None:
     """GitHub does not tell case: a job that a step would be called like, and the job that collects, are numbered."""
     jobs = jobs_of(pipeline("Collect: needs = []\ncollect: needs = []\na: needs = [];job = 'B'\nb: needs = []"))

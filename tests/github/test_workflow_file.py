@@ -111,6 +111,14 @@ def test_jobs_have_what_they_need_and_no_more(tmp_path: Path) -> None:
         assert job["steps"][-1]["env"] == {name: f"${{{{ secrets.{name} }}}}" for name in names}
 
 
+def test_a_secret_that_github_would_not_keep_is_refused(tmp_path: Path) -> None:
+    """A workflow would never have it; the job's own token is one that it has."""
+    with pytest.raises(PipelineError, match="GitHub keeps no secret `GITHUB_PAT`: names that begin with `GITHUB_`"):
+        written(tmp_path, f'secrets = ["KEY", "GITHUB_PAT"]\n{STEP}')
+    job = parsed(written(tmp_path, f'secrets = ["GITHUB_TOKEN"]\n{STEP}'))["jobs"]["a"]
+    assert job["steps"][-1]["env"] == {"GITHUB_TOKEN": "${{ secrets.GITHUB_TOKEN }}"}
+
+
 def test_what_starts_it(tmp_path: Path) -> None:
     """What the file says, or pushes to main and pull requests; a person or `dispatch` always can."""
     assert list(parsed(written(tmp_path, EVERYTHING))["on"]) == [

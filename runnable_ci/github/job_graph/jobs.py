@@ -64,6 +64,9 @@ def jobs_of(pipeline: Pipeline) -> list[PlannedJob]:
     for job, steps in ids.items():
         needs = dict.fromkeys(job_of[need] for name in steps for need in pipeline.steps[name].needs)
         runner = pipeline.steps[steps[0]].runs_on or USUAL_RUNNER
+        if any(label.lower().startswith("windows") for label in runner):
+            message = "runs-on: the action runs on Linux and macOS alone"
+            raise pipeline.error(pipeline.steps[steps[0]], message, "name another runner", key="runs-on")
         jobs[job] = PlannedJob(job, steps, [need for need in needs if need != job], runs_on=runner)
     for job in ids:
         jobs[job] = _with_legs(pipeline, jobs[job])

@@ -20,6 +20,8 @@ BYTES_MAX: Final = 500_000
 """Source: GitHub docs, "Workflow syntax": a workflow file of more than 500 KB is not run."""
 _HOSTED: Final = ("ubuntu-", "macos-", "windows-")
 """How the labels of GitHub's own runners begin, which end a job in time whatever it says; the action looks at that."""
+_TAKEN: Final = re.compile(r"GITHUB_(?!TOKEN$).*", re.IGNORECASE)
+"""Names that GitHub gives no secret. Source: GitHub docs, "Secrets reference", naming your secrets."""
 _SLUG_MAX: Final = 40
 _NAMED_MAX: Final = 3
 """Steps in the name of a job."""
@@ -192,5 +194,8 @@ def _secrets(pipeline: Pipeline) -> list[str]:
     """Return the names of the secrets that steps may need, and what publishes where the job's token does not."""
     images = [step.container for step in pipeline.outlined().steps.values() if step.container]
     names = [*pipeline.secrets, *(name for one in images for name in (one.username, one.password) if name)]
+    if taken := next(filter(_TAKEN.match, names), ""):
+        message = f"GitHub keeps no secret `{taken}`: names that begin with `GITHUB_` are its own"
+        raise pipeline.place.error("", message, "give the variable another name", key="secrets")
     own = [] if _is_ghcr(pipeline) else ["RUNNABLE_CI_REGISTRY_USERNAME", "RUNNABLE_CI_REGISTRY_PASSWORD"]
     return [*dict.fromkeys([*names, *own])]

@@ -6,10 +6,10 @@ import socket
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from runnable_ci.analysis.scratch import sweep_scratch
 from runnable_ci.config import Settings
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from runnable_ci.runs.remote.evict import Evictable
     from runnable_ci.runs.remote.listing import PublishedRun
     from runnable_ci.store.registry import Registry
+
+_PARCEL_AGE: Final = timedelta(days=30)
+"""As long a machine may have an attempt that came by a registry, and its run may take the answer."""
 
 
 def gc(
@@ -193,6 +196,7 @@ def prune(
     A run to which another tag points is kept. The registry keeps content that it shares with such runs: it
     frees what no manifest names. Raises `StoreError`, with what was removed until then printed.
     """
+    from runnable_ci.runs.elsewhere.parcels import old_parcels
     from runnable_ci.runs.remote.listing import list_published
     from runnable_ci.runs.remote.registry_config import Registries  # `gc` needs no registry
 
@@ -205,7 +209,8 @@ def prune(
     experiments = {place for place, run in enumerate(found) if run.summary.made_for}
     outdated = Retention(keep, older_than).outdated(ended, moment=datetime.now(UTC), experiments=experiments)
     going = [run for place, run in enumerate(found) if place in outdated and _may_go(registry, run)]
-    delete = _deleter(registry, settings, environ) if going and not dry_run else None
+    parcels = old_parcels(registry, before=(datetime.now(UTC) - _PARCEL_AGE).isoformat())
+    delete = _deleter(registry, settings, environ) if (going or parcels) and not dry_run else None
     removed, gone = 0, set[str]()
     try:
         for run in going:
@@ -216,7 +221,12 @@ def prune(
     finally:
         if delete is not None and gone:
             _forget(registry, gone)
+    if delete is not None:
+        for parcel in parcels:
+            delete(parcel)
     verb = "would remove" if dry_run else "removed"
+    if parcels:
+        console.err(f"{verb} {pluralize(len(parcels), 'part')} of attempts on other machines that nobody asked for")
     console.err(f"{verb} {pluralize(removed, 'run')} from {registry.label}; {len(found) - removed} left")
 
 

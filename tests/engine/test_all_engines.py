@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -18,11 +19,14 @@ from equal_logs import assert_equal
 from notebooks import notebook
 from podman import IMAGE, Podman, podman_with_image, python_volumes
 from random_graphs import Generator
+from registry_server import registry
 from slurm import slurm_server
 from sshd import ssh_server
 
 from runnable_ci.runs.model import RunLog
 
+CLONE = "CLONE"
+"""In an executor: the place of a clone which is no work tree of the run."""
 RUNS = int(os.environ.get("ENGINE_RUNS", "1"))
 SEED = int(os.environ.get("ENGINE_SEED", "0"))
 ROOT = Path(__file__).parent.parent.parent
@@ -53,6 +57,15 @@ def _ssh(folder: Path, stack: ExitStack) -> Engine:
     return Engine(f"command = '{server.command}'", {})
 
 
+def _apart(folder: Path, stack: ExitStack) -> Engine:
+    """An engine that shares no folder with the run: each attempt goes there and comes back by a registry."""
+    server = stack.enter_context(ssh_server(folder / "server-apart"))
+    served = stack.enter_context(registry(folder / "registry"))
+    program = f"{sys.executable} -P -m runnable_ci"
+    executor = f"command = '{server.command}'\nproject = '{CLONE}'\nprogram = '{program}'"
+    return Engine(executor, {"RUNNABLE_CI_REGISTRY": served.repository()})
+
+
 def _slurm(_folder: Path, stack: ExitStack) -> Engine:
     cluster = stack.enter_context(slurm_server())
     return Engine('slurm = { partition = "all", time = "10m" }', cluster.environ)
@@ -72,6 +85,7 @@ def _podman(folder: Path, stack: ExitStack) -> Engine:
 
 STARTS: Mapping[str, Callable[[Path, ExitStack], Engine]] = {
     "ssh": _ssh,
+    "apart": _apart,
     "slurm": _slurm,
     "srun": _srun,
     "podman": _podman,
@@ -96,13 +110,16 @@ def podman() -> Iterator[Podman]:
 def test_every_engine_leaves_the_same_log(engines: Engines, tmp_path: Path, name: str, seed: int) -> None:
     """Whatever is broken, whatever is tried again; after each command, not only in the end."""
     generator = Generator(random.Random(seed), fails_fast=False)  # noqa: S311 - to repeat it
-    pipeline = f"name = 'graph'\n[executors.it]\n{engines[name].executor}\n{generator.pipeline()}"
+    executor = engines[name].executor.replace(CLONE, str(tmp_path / "clone"))
+    pipeline = f"name = 'graph'\n[executors.it]\n{executor}\n{generator.pipeline()}"
     broken = generator.random.sample(generator.breakable, min(2, len(generator.breakable)))
     (tmp_path / "here").mkdir()
     (tmp_path / "there").mkdir()
     local = workspace(tmp_path / "here", {**generator.files, "runnable.toml": pipeline, ".gitignore": "out/\n"})
     places = {"here": local, "there": elsewhere(local, tmp_path / "there")}
-    places["there"].environ.update(engines[name].environ)
+    beside = {"BROKEN": str(tmp_path / "there" / "broken"), "TRIED": str(tmp_path / "there" / "tried")}
+    places["there"].environ.update(beside, **engines[name].environ)
+    elsewhere(local, tmp_path, "clone")
     for project in places.values():
         break_steps(project, broken)
     command = ["run", "--run-id", "r"]

@@ -60,6 +60,7 @@ def test_what_is_no_ticket(tmp_path: Path) -> None:
         read_private(path, Setting)
 
 
+@pytest.mark.promise
 @pytest.mark.parametrize("foreign", [print, subprocess.Popen, Path.unlink, write_private])
 def test_what_has_no_place_in_a_ticket(foreign: object) -> None:
     """Nothing but plain values and objects of the program's own classes is made of what is read."""

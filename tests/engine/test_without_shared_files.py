@@ -21,6 +21,7 @@ from slurm import Slurm, slurm_server
 from sshd import Ssh, ssh_server
 from support import wait_until
 
+from runnable_ci.runs.elsewhere import parcels
 from runnable_ci.runs.elsewhere.fragment import Fragment, document_of
 from runnable_ci.runs.elsewhere.parcels import post, sealed
 from runnable_ci.runs.model import RunLog, StepAttempt
@@ -234,6 +235,7 @@ def test_cancelled(by_ssh: Callable[..., Machines], ssh: Ssh, tmp_path: Path) ->
     wait_until(is_still, "the step has ended", timeout_s=30)
 
 
+@pytest.mark.promise
 def test_secrets_stay(by_ssh: Callable[..., Machines], served: Served) -> None:
     """No secret goes to the registry: a step takes it from the environment there, else it fails by that."""
     steps = """secrets = ["token"]
@@ -301,6 +303,21 @@ def test_a_registry_that_is_away(ssh: Ssh, served: Served, tmp_path: Path) -> No
         assert process.returncode == 0
     assert (tmp_path / "begun").read_text() == "begin\n"
     assert near.read("out.txt") == "x\ny\n"
+
+
+def test_old_letters_are_pruned(served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What nobody read of attempts on other machines leaves the registry with old runs, and nothing younger does."""
+    project = workspace(tmp_path, {"runnable.toml": "[steps.a]\nrun = 'true'"})
+    name, layout = served.repository(), Layout(tmp_path / "store")
+    layout.create()
+    there = Registry(parse_reference(name), environ=project.environ)
+    post(layout, there, "_attempt--young-letter", b"young", [], files={})
+    monkeypatch.setattr(parcels, "now", lambda: "2026-01-01T00:00:00.000000+00:00")
+    post(layout, there, "_attempt--old-letter", b"old", [], files={})
+    for option in (["--dry-run"], []):
+        done = project.runnable("prune", "--from", name, "--keep", "5", *option)
+        assert "1 part of attempts on other machines" in done.err
+    assert [*there.tags()] == ["_attempt--young-letter"]
 
 
 def test_a_commit_that_was_not_pushed(by_ssh: Callable[..., Machines]) -> None:

@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import json
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -20,9 +21,12 @@ from runnable_ci.runs.remote.manifest_forms import original_type
 from runnable_ci.runs.remote.publish import HeldElsewhere, send
 from runnable_ci.runs.remote.pull import Origin, fetch, missing_blobs
 from runnable_ci.runs.remote.tag_record import ATTEMPT_PREFIX
+from runnable_ci.runs.run_identity import CREATED
 from runnable_ci.store.local import Layout
 from runnable_ci.store.registry import Registry
 from runnable_ci.store.target import DIGEST, MANIFEST_MEDIA_TYPE, Descriptor, manifest_parts, verified
+from runnable_ci.util.bounded_json import parse_json
+from runnable_ci.util.clock import now
 
 _TYPE: Final = "application/vnd.runnable.attempt.v1+json"
 _DOCUMENT_TYPE: Final = "application/vnd.runnable.attempt.document.v1"
@@ -73,6 +77,7 @@ def post(
         "artifactType": _TYPE,
         "config": _json(EMPTY_CONFIG),
         "layers": [_json(layer) for layer in layers],
+        "annotations": {CREATED: now()},
     }
     raw = json.dumps(manifest).encode()
     own = Descriptor.of_hash(hashlib.sha256(raw).hexdigest(), len(raw), MANIFEST_MEDIA_TYPE)
@@ -80,6 +85,21 @@ def post(
     sent = send(LiveSource(layout, own, raw, made, files), own, registry, HeldElsewhere(), None).manifest
     registry.tag(sent, tag)
     return sent
+
+
+def old_parcels(registry: Registry, *, before: str) -> list[Descriptor]:
+    """Return the manifests of parcels that were sent before a moment: nobody read them, or they could not be removed.
+
+    Raises `StoreError`.
+    """
+    found: dict[str, Descriptor] = {}
+    for tag in registry.tags():
+        if tag.startswith(ATTEMPT_PREFIX):
+            with suppress(StoreError, ValueError, KeyError, TypeError):  # gone by now, or not sent by this program
+                manifest, raw = registry.manifest(tag)
+                if str(parse_json(raw)["annotations"][CREATED]) < before:
+                    found[manifest.digest] = manifest
+    return list(found.values())
 
 
 def find_parcel(registry: Registry, reference: str) -> Parcel | None:

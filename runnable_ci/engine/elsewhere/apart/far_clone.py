@@ -94,7 +94,8 @@ def run_apart(address: Address, clone: Path, options: Options) -> int:
     Raises `RunnableError` where nothing can be sent back.
     """
     registries = Registries(options.settings, options.environ)
-    registry = registries.open(parse_reference(address.registry))
+    # The pipeline file of the run may have named it, so the settings' password is for it only where they name it too.
+    registry = registries.open(parse_reference(address.registry), is_named=False)
     parcel = find_parcel(registry, address.digest)
     if parcel is None:
         raise StoreError(f"{registry.label} has no attempt {address.digest}")

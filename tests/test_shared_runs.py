@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import re
 import shutil
 import signal
@@ -297,8 +299,15 @@ def test_folders_are_carried_one_for_each_job(tmp_path: Path) -> None:
     assert len(set.intersection(*blobs)) == 1  # the config of every artifact, `{}`
 
 
+def stored(blobs: Path, content: bytes) -> dict[str, object]:
+    """What names a new blob, by a digest that is right."""
+    name = hashlib.sha256(content).hexdigest()
+    (blobs / name).write_bytes(content)
+    return {"digest": f"sha256:{name}", "size": len(content)}
+
+
 @pytest.mark.promise
-@pytest.mark.parametrize("how", ["link", "other run", "damaged log", "index", "no run", "step name"])
+@pytest.mark.parametrize("how", ["link", "other run", "damaged log", "index", "no run", "step name", "pipe", "outside"])
 def test_a_hostile_folder_changes_nothing(tmp_path: Path, how: str) -> None:
     """It is refused with an error, and what is here stays as it is."""
     base = workspace(tmp_path, FILES)
@@ -319,6 +328,15 @@ def test_a_hostile_folder_changes_nothing(tmp_path: Path, how: str) -> None:
         case "link":
             shutil.move(log, tmp_path / "log")
             log.symlink_to(tmp_path / "log")
+        case "pipe":
+            log.unlink()
+            os.mkfifo(log)
+        case "outside":
+            forged = log.read_bytes().replace(b'"data.txt"', b'"../data.txt"')
+            layer = next(it for it in manifest["layers"] if it["digest"].endswith(log.name))
+            layer |= stored(blobs, forged)
+            index["manifests"][0] |= stored(blobs, json.dumps(manifest).encode())
+            (parts / "index.json").write_text(json.dumps(index))
         case "other run":
             other = workspace(tmp_path, {**FILES, "runnable.toml": PIPELINE.replace("diamond", "else")}, name="other")
             shutil.rmtree(parts)

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
+from typing import cast
 
 import pytest
+from support import wait_until
 
 from runnable_ci.engine.elsewhere import queues
-from runnable_ci.engine.elsewhere.launchers import Handle
+from runnable_ci.engine.elsewhere.apart.carrier import Carrier
+from runnable_ci.engine.elsewhere.apart.queue import ApartQueue
+from runnable_ci.engine.elsewhere.launchers import Handle, Launcher
 from runnable_ci.engine.elsewhere.queues import PATIENCE_S, Queue
 from runnable_ci.pipeline.keys.executors import Executor
 from runnable_ci.pipeline.keys.resources import Share
-from runnable_ci.runs.elsewhere.places import ElsewhereFolder
+from runnable_ci.runs.elsewhere.places import AttemptFolder, ElsewhereFolder
 
 
 @dataclass
@@ -168,3 +173,37 @@ def test_a_worker_that_left_has_not_failed(tmp_path: Path, monkeypatch: pytest.M
     it.launcher.gone |= dict.fromkeys(it.queue.workers, "no such file")
     it.look(0.1)
     assert it.queue.refusal() == "no worker on it: no such file"
+
+
+class Sending:
+    """Sends nothing, and does so once it is allowed to."""
+
+    def __init__(self) -> None:
+        self.may = threading.Event()
+
+    def send(self, folder: AttemptFolder, worker: str, key: str) -> str:
+        """Wait, and return an address."""
+        self.may.wait(30)
+        return f"{folder.title}@{worker}#{key}"
+
+
+@pytest.mark.parametrize(("most", "first", "then"), [(None, 4, 8), (5, 4, 5)])
+def test_attempts_that_are_sent_begin_step_by_step(tmp_path: Path, most: int | None, first: int, then: int) -> None:
+    """A server that many connect to at once turns some away: a few are sent together, as many as may run in all."""
+    folder, launcher, sending = ElsewhereFolder(tmp_path / "r"), Noting(), Sending()
+    folder.create()
+    executor = Executor("it", command=("sh", "-c", "{}"), max_parallel=most, project="/there")
+    queue = ApartQueue("it", executor, Share(), cast("Launcher", launcher), folder, carrier=cast("Carrier", sending))
+    queue.open()
+    for number in range(9):
+        (queue.tickets / f"s{number}.1").touch()
+        folder.attempt(f"s{number}.1").path.mkdir()
+    queue.start_missing([0.0])
+    queue.start_missing([0.0])
+    assert len(queue.journeys) == first
+    sending.may.set()
+    wait_until(lambda: all(it.errand and it.errand.is_over for it in queue.journeys.values()), "they are sent")
+    queue.look(has_waiting=True)
+    assert len(launcher.started) == first
+    queue.start_missing([0.0])
+    assert len(queue.journeys) == then

@@ -23,6 +23,8 @@ from runnable_ci.runs.elsewhere.places import AttemptFolder
 from runnable_ci.util.clock import now
 from runnable_ci.util.threads import start
 
+_SENT_AT_ONCE: Final = 4
+"""A server that many connect to at one moment turns some of them away: sshd does from ten on."""
 _ASK_FIRST_S: Final = 5.0
 _ASK_MAX_S: Final = 60.0
 _ASK_LAST_S: Final = 1.0
@@ -82,11 +84,13 @@ class ApartQueue(Queue):
     """Worker → its attempt."""
 
     def start_missing(self, waiting_s: Collection[float]) -> None:  # noqa: ARG002 - each has a worker of its own
-        """Send the attempts that wait, as many as may run at a time."""
+        """Send the attempts that wait, as many as may run at a time, and a few at once."""
         flying = sum(it.landed_s is None for it in self.journeys.values())
-        most = self.executor.max_parallel
+        room = _SENT_AT_ONCE - sum(it.handle is None for it in self.journeys.values())
+        if self.executor.max_parallel is not None:
+            room = min(room, self.executor.max_parallel - flying)
         waiting = sorted((it for it in self.tickets.iterdir() if it.name[0] != "."), key=lambda it: it.stat().st_mtime)
-        for ticket in waiting if most is None else waiting[: max(0, most - flying)]:
+        for ticket in waiting[: max(0, room)]:
             folder, worker = self.folder.attempt(ticket.name), f"{self.name}-{secrets.token_hex(8)}"
             ticket.rename(folder.ticket)
             folder.note("taken", worker=worker, host=self.executor.name, pid=0, job={})

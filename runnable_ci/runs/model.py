@@ -12,16 +12,14 @@ from runnable_ci.runs.notes.notes_model import MadeFrom, Reproduction, RunNotes
 from runnable_ci.util.bounded_json import LARGE_TABLE, Record
 from runnable_ci.util.text import flattened, seconds_between, shortened
 
-SCHEMA_VERSION = "1"
-LINKS_SCHEMA_VERSION = "2"
-"""Of a log with links, empty folders or files without a copy: versions before would take these for lost files."""
+SCHEMA_VERSION, LINKS_SCHEMA_VERSION = "1", "2"
+"""The second of a log with links, empty folders, files without a copy: versions before would take these for lost."""
 BRANCHES_SCHEMA_VERSION = "3"
 """Of a log with branches: versions before would take a step of many instances for one that has nothing."""
 BYTES_PER_FIELD = 10
 """At least: each field of a record is written, with its name. With less a log would grow where it is written again."""
 SUCCESS, FAIL, PROCESSING, SKIPPED = "SUCCESS", "FAIL", "PROCESSING", "SKIPPED"
-TIME_BUDGET, JOB = "time-budget", "job"
-LINK, FOLDER = "link", "folder"
+TIME_BUDGET, JOB, LINK, FOLDER = "time-budget", "job", "link", "folder"
 RunOutcome = Literal["succeeded", "failed", "cancelled", "timed_out", "interrupted"]
 """How a run, an invocation or an attempt ended; `interrupted`: nobody saw the end, its process is gone."""
 Warn = Literal["code_changed", "parameters_changed", "products_changed"]
@@ -175,6 +173,8 @@ class StepAttempt(Record):
     """Key into the run's `code_states`; empty in logs of earlier versions."""
     executor: str = ""
     """Where it ran, by the name of an executor in the pipeline file; empty for the run's own machine."""
+    waited_s: float = 0
+    """Of its seconds those in which it waited for a worker."""
     resources: GivenResources | None = None
     """What it had to run with; nothing where its step does not say what it takes."""
     code_seen: str = ""
@@ -390,8 +390,8 @@ class RunLog(Record):
 
     def newest_attempt(self, *, own: bool = False) -> StepAttempt | None:
         """Return the newest attempt of which the code is known, or of those that no other run made."""
-        attempts = (a for step in self.steps.values() for a in step.attempts if a.code_identities)
-        counting = (a for a in attempts if not (own and a.taken_from))
+        attempts = (a for step in self.steps.values() for a in step.attempts)
+        counting = (a for a in attempts if a.code_identities and not (own and a.taken_from))
         return max(counting, key=lambda a: (a.invocation, a.start_time), default=None)
 
 

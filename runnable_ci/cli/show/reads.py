@@ -17,7 +17,7 @@ from runnable_ci.runs.model import RunLog, StepAttempt, StepLog
 from runnable_ci.runs.reader import catalog_of
 from runnable_ci.store.local import Layout
 from runnable_ci.util.console import console
-from runnable_ci.util.text import duration, listed, pluralize, printable, table
+from runnable_ci.util.text import duration, format_duration, listed, pluralize, printable, table
 
 
 def reads_of_steps(layout: Layout, log: RunLog) -> list[str]:
@@ -89,7 +89,7 @@ def _where(log: RunLog, attempt: StepAttempt) -> dict[str, str]:
     """Return where an attempt ran, with what, and which libraries for numbers it had loaded, as far as is known."""
     environment = log.environments.get(attempt.environment)
     lines = {
-        "executor": attempt.executor,
+        "executor": attempt.executor + (f", waited {format_duration(attempt.waited_s)}" if attempt.waited_s else ""),
         "resources": str(attempt.resources or ""),
         "machine": machine_line(environment.machine) if environment else "",
         "numeric": libraries_line(attempt.numeric_libraries),

@@ -94,6 +94,8 @@ class Flight:
     """When it was asked to end."""
     landed_s: float | None = None
     """When its fragment was first seen, where why it ended was to be found out."""
+    waited_s: float = 0
+    """How long it waited for a worker."""
     why: str = ""
     land: Callable[[Fragment], None] = lambda _fragment: None
     """Has in the workspace what an attempt made, where that is not there already."""
@@ -148,6 +150,7 @@ class Flight:
             attempt.environment = key_of(fragment.environment)
             events = [EnvironmentRecorded(key=attempt.environment, environment=fragment.environment)]
         attempt = attempt.model_copy(update=self._own_fields())
+        attempt.waited_s = max(0.0, round(_length(attempt) - fragment.seconds, 3)) if fragment.is_started else 0
         products = self.products
         products.is_started = fragment.is_started
         if not fragment.is_started:
@@ -173,6 +176,8 @@ class Flight:
         attempt.end(outcome, f"lost on {self.executor}{said}" if outcome == "interrupted" else why)
         attempt.interrupted = outcome == "interrupted"
         attempt.end_time = now()
+        attempt.waited_s = self.waited_s if self.taken() else _length(attempt)
+        attempt.not_seen = "it was lost" if self.taken() else "no worker had begun it"
         catalog = products.of.catalog
         catalog.products.catch_up()
         outputs = catalog.run_folder / "logs"
@@ -200,7 +205,7 @@ class Flight:
     ) -> AttemptResult:
         if self.step.checkpoint:
             self.products.checkpoint = CheckpointElsewhere(self.products, lambda: attempt.outcome)
-        seconds = fragment.seconds if fragment else seconds_between(attempt.start_time, attempt.end_time) or 0.0
+        seconds = fragment.seconds if fragment else _length(attempt)
         return AttemptResult(
             self.step,
             attempt,
@@ -220,3 +225,7 @@ class Flight:
             catalog.products.end(title)
         shutil.rmtree(note_of(self.products), ignore_errors=True)
         shutil.rmtree(self.folder.path, ignore_errors=True)
+
+
+def _length(attempt: StepAttempt) -> float:
+    return seconds_between(attempt.start_time, attempt.end_time) or 0.0

@@ -38,6 +38,7 @@ from runnable_ci.util.threads import CLEAN_UP_S, start
 
 if TYPE_CHECKING:
     from runnable_ci.engine.elsewhere.apart.carrier import Carrier
+    from runnable_ci.engine.outliving.time_budget import TimeBudget
 
 _TICK_S: Final = 0.02
 _CALM_TICK_S: Final = 0.2
@@ -276,7 +277,7 @@ class AttemptsElsewhere:
         for title, flight in list(self._flights.items()):
             flight.reader.read()
             if title in self._waiting_s and flight.taken():
-                del self._waiting_s[title]
+                flight.waited_s = time.monotonic() - self._waiting_s.pop(title)
                 if flight.queue in self._queues:
                     self._queues[flight.queue].prove(flight.worker, flight.folder.noted("taken").get("job") or {})
             if result := flight.landed(partial(self._reason, flight.queue)):
@@ -284,6 +285,8 @@ class AttemptsElsewhere:
                 moved = True
             elif supervisor.cancelled_by:
                 self._cancel(flight, supervisor.cancelled_by)
+            elif title in self._waiting_s and self.context.budget:
+                self._hold(flight, self.context.budget)
         for queue in self._queues.values():
             self._look_at(queue)
         return moved
@@ -338,6 +341,13 @@ class AttemptsElsewhere:
             flight = self._flights[title]
             if self._call_back(flight):
                 self._give(flight, flight.lost(why, "failed"))
+
+    def _hold(self, flight: Flight, budget: TimeBudget) -> None:
+        """Leave an attempt to the next invocation that waits for others here, and could not end in time any more."""
+        queue = self._queues.get(flight.queue)
+        if queue and queue.proven and (late := budget.too_late(flight.step)) and self._call_back(flight):
+            budget.hold(flight.step.name)
+            self._give(flight, flight.lost(late, "cancelled"))
 
     def _call_back(self, flight: Flight) -> bool:
         """Take a ticket back; False where a worker was faster."""

@@ -165,11 +165,21 @@ class TimeBudget:
             # Where the time ends at a moment another invocation may have more of it, if this one has done something.
             is_too_long = takes.seconds > self.whole_s and not self.is_over
             if not is_too_long or (self.limit.until and self._has_begun):
-                return self._hold(step, f"{self} has {format_duration(left_s)} left for steps, and {takes.source}")
+                return self._hold(step, self._has_too_little(left_s, takes))
             self._longer.add(step.name)
             self.say(f"note: {self} does not end this step: {self.why_too_long(takes)}", step=step.shown)
         self._has_begun = True
         return decision
+
+    def too_late(self, step: Step) -> str:
+        """Return why a step that waits elsewhere is not to begin any more: it would not end in time; else empty."""
+        takes, left_s = expected(step, self.known), self.left_s()
+        if self.is_over or step.checkpoint or not takes or step.name in self._longer or takes.seconds <= left_s:
+            return ""
+        return self._has_too_little(left_s, takes)
+
+    def _has_too_little(self, left_s: float, takes: Expected) -> str:
+        return f"{self} has {format_duration(max(0.0, left_s))} left for steps, and {takes.source}"
 
     def why_too_long(self, takes: Expected) -> str:
         """Return why a step could never be finished in time."""

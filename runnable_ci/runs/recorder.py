@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
@@ -65,6 +66,9 @@ from runnable_ci.store.store_identity import make_identity, store_identity
 from runnable_ci.store.target import MANIFEST_MEDIA_TYPE
 from runnable_ci.util.clock import now
 from runnable_ci.util.files import claim_of, renew_folder, share_lock, temporary_folder
+
+_LOOKED_AT_S = 0.5
+"""Who only looks whether a run is written holds its lock for a moment; so long that may take on a busy machine."""
 
 
 class Recorder:
@@ -353,7 +357,9 @@ def _with_output(event: Event, recorder: Recorder) -> Event:
 
 
 def _take_lock(folder: Path, run_id: str) -> int:
-    lock = lock_run(folder)
+    until_s = time.monotonic() + _LOOKED_AT_S
+    while (lock := lock_run(folder)) is None and time.monotonic() < until_s:
+        time.sleep(_LOOKED_AT_S / 20)
     if lock is None:
         raise RunInUseError(
             f"run `{run_id}` is in use by another process", hint="wait until it has finished, or stop it"

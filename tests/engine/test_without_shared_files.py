@@ -16,7 +16,7 @@ from cli import Workspace, elsewhere, workspace
 from equal_logs import assert_equal
 from notebooks import notebook
 from podman import IMAGE, podman_with_image
-from registry_server import Reply, Seen, Served, registry, serving
+from registry_server import PASSWORD, USERNAME, Reply, Seen, Served, password_registry, registry, serving
 from slurm import Slurm, slurm_server
 from sshd import Ssh, ssh_server
 from support import wait_until
@@ -304,6 +304,27 @@ def test_a_registry_that_is_away(ssh: Ssh, served: Served, tmp_path: Path) -> No
         assert process.returncode == 0
     assert (tmp_path / "begun").read_text() == "begin\n"
     assert near.read("out.txt") == "x\ny\n"
+
+
+def test_a_registry_that_asks_for_a_password(ssh: Ssh, tmp_path: Path) -> None:
+    """Each machine logs in by itself: a step that cannot be sent, or fetched there, fails with what to do."""
+    steps = '[steps.a]\nrun = "echo it works"\nexecutor = "far"\n'
+    with password_registry(tmp_path / "registry") as private:
+        name = private.repository()
+        login = {"RUNNABLE_CI_REGISTRY": name, "RUNNABLE_CI_REGISTRY_USERNAME": USERNAME}
+        login["RUNNABLE_CI_REGISTRY_PASSWORD"] = PASSWORD
+        machines = Machines(tmp_path, f"command = '{ssh.command}'", name, steps, {})
+        near = machines.near
+        done = near.runnable("run", "--run-id", "r", code=1)
+        assert "it cannot be sent: " in done.err
+        assert f"docker login {private.host}" in done.err
+        near.environ.update(login)
+        done = near.runnable("retry", "r", code=1)
+        assert "lost on far: error: " in done.err
+        assert f"docker login {private.host}" in done.err
+        words = " ".join(f"{variable}={value}" for variable, value in login.items())
+        near.replace("runnable.toml", PROGRAM, f"env {words} {PROGRAM}")
+        assert "it works" in near.runnable("retry", "r").out
 
 
 def test_old_letters_are_pruned(served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

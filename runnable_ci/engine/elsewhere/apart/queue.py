@@ -213,4 +213,6 @@ def _is_final(error: RunnableError | OSError) -> bool:
 
 
 def _message(error: RunnableError | OSError) -> str:
-    return error.message if isinstance(error, RunnableError) else str(error)
+    if not isinstance(error, RunnableError):
+        return str(error)
+    return f"{error.message} ({error.hint})" if error.hint else error.message

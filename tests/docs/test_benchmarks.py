@@ -135,3 +135,13 @@ def test_matrix(tmp_path: Path) -> None:
     rows = cells(printed.splitlines()[2:])
     assert [row[0] for row in rows] == ["seconds", "CPU"]
     assert all(float(cell) > 0 for row in rows for cell in row[1:])
+
+
+def test_executors(tmp_path: Path) -> None:
+    """`--quick` runs a chain and a matrix in each of the three ways; a chain has one worker."""
+    printed = quick("executors.py", tmp_path, timeout_s=240)
+    rows = cells(printed.splitlines()[2:])
+    ways = ("local", "command", "slurm")
+    assert [row[0] for row in rows] == [f"{it}, {way}" for it in ("in a chain", "of a matrix") for way in ways]
+    assert [row[3] for row in rows[:3]] == ["0", "1", "1"]
+    assert all(float(row[1]) > 0 and float(row[2]) > 0 for row in rows)

@@ -97,7 +97,7 @@ class RunSession:
         ) as environ:
             is_outermost = environ is not options.environ  # else a step of the run that holds it began this one
             if is_outermost and (self.project.layout.folder / ELSEWHERE).is_dir():
-                from runnable_ci.runs.elsewhere.places import require_free_of_others  # few projects have such steps
+                from runnable_ci.runs.elsewhere.left_there import require_free_of_others  # few projects have such steps
 
                 require_free_of_others(self.project.layout, run_id)
             yield replace(self, options=replace(options, environ=environ))

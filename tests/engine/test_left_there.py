@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from shutil import rmtree
 
 import pytest
 from cli import Workspace, workspace
@@ -90,6 +91,17 @@ def test_what_has_ended_may_be_removed(tmp_path: Path) -> None:
         project.runnable("rm", "r")
         assert not list((project.store / "elsewhere").iterdir())
         assert "no runs" in project.runnable("runs").err
+
+
+def test_a_run_that_is_no_more_blocks_nothing(tmp_path: Path) -> None:
+    """However it was removed: the next run takes away what was left of its attempts."""
+    with left(tmp_path) as project:
+        end(project)
+        (project.store / "elsewhere" / "r" / "attempts" / "slow.1" / "ended").unlink()  # it may run yet
+        project.runnable("run", "then", code=2)
+        rmtree(project.store / "runs" / "r")
+        project.runnable("run")
+        assert not list((project.store / "elsewhere").iterdir())
 
 
 MESSAGE = "interrupted: the run was killed while it had `slow` elsewhere; a retry attaches to that"

@@ -201,6 +201,20 @@ def test_a_killed_run_attaches(by_ssh: Callable[..., Machines], tmp_path: Path) 
     assert near.read("out.txt") == "x\ny\n"
 
 
+def test_an_attempt_that_blocks_nothing(by_ssh: Callable[..., Machines], tmp_path: Path) -> None:
+    """An attempt that was left behind has a folder of its own on its machine, so other runs may work here."""
+    near = by_ssh(SLOW.format(beside=tmp_path) + '[steps.beside]\nneeds = []\nrun = "echo works"\n').near
+    with near.start("run", "slow", "--run-id", "r") as process:
+        wait_until((tmp_path / "begun").exists, "the step runs elsewhere")
+        process.send_signal(signal.SIGKILL)
+    assert "works" in near.runnable("run", "beside").out
+    refused = near.runnable("rm", "r", code=1).err
+    assert "`slow` runs on far (far) or was lost there" in refused
+    assert "Ctrl-C in it ends the step" in refused
+    (tmp_path / "go").touch()
+    assert "attached to attempt 1 on far" in near.runnable("retry", "r").err
+
+
 @pytest.mark.promise
 def test_a_lost_machine(by_ssh: Callable[..., Machines], ssh: Ssh, tmp_path: Path) -> None:
     """Where the launcher ends and nothing came back the attempt is lost, and a retry runs it again."""

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
-from runnable_ci.errors import RunInUseError, RunnableError
+from runnable_ci.errors import RunInUseError, RunnableError, UsageError
 from runnable_ci.pipeline.command_line import of_store
 from runnable_ci.runs.artifact import referenced_digests
 from runnable_ci.runs.elsewhere.fragment import read_fragment
@@ -16,6 +16,7 @@ from runnable_ci.runs.model import PROCESSING, RunLog, StepLog
 from runnable_ci.runs.paths import ELSEWHERE, in_flight, is_running
 from runnable_ci.runs.reader import load, run_ids
 from runnable_ci.store.local import Layout
+from runnable_ci.util.files import remove_folder
 from runnable_ci.util.text import listed, printable
 
 State = Literal["waits", "runs", "ended"]
@@ -79,6 +80,11 @@ def how(layout: Layout, run_id: str) -> str:
     return f"`{of_store(layout, 'retry', run_id)}` waits for it, then continues"
 
 
+def how_to_end(layout: Layout, run_id: str) -> str:
+    """Return what to do with such a run of which something may run yet, or be long gone."""
+    return f"{how(layout, run_id)}: it finds out if the step is gone, and Ctrl-C in it ends the step"
+
+
 class LeftOfRuns:
     """What is elsewhere of all runs of a store that are not being written."""
 
@@ -99,10 +105,15 @@ class LeftOfRuns:
 
     def at_work(self, *, beside: str = "") -> RunInUseError | None:
         """Return the error that a worker may be writing into the store, unless it is on the machine `beside`."""
-        for run_id, left in self.of.items():
-            if busy := [one for one in left if one.state == "runs" and one.writes_here and one.host != beside]:
+        for run_id, left in self.working().items():
+            if busy := [one for one in left if one.host != beside]:
                 return self._error(run_id, busy)
         return None
+
+    def working(self) -> dict[str, list[LeftThere]]:
+        """Return what workers may be at that write into the store and its workspace, by run id."""
+        busy = {key: [it for it in left if it.state == "runs" and it.writes_here] for key, left in self.of.items()}
+        return {run_id: left for run_id, left in busy.items() if left}
 
     def require_over(self, runs: Collection[str]) -> None:
         """Raise `RunInUseError` for a run of which something may run yet, or begin."""
@@ -124,6 +135,12 @@ class LeftOfRuns:
                 left = {one.folder.path for one in self.of[folder.name]}
                 yield from (path for path in sorted((folder / "attempts").iterdir()) if path not in left)
 
+    def of_no_run(self) -> list[Path]:
+        """Return the folders of runs that are gone."""
+        found = self._folders()
+        known = set(run_ids(self._layout)) if found else set()
+        return [folder for folder in found if folder.name not in known]
+
     def kept(self, run_id: str) -> str:
         """Return what to say of a run that stays for what it has elsewhere."""
         return f"kept {run_id}: {listed(map(str, self.of[run_id]))}; {how(self._layout, run_id)}"
@@ -133,7 +150,24 @@ class LeftOfRuns:
         return sorted(found.iterdir()) if found.is_dir() else []
 
     def _error(self, run_id: str, left: Collection[LeftThere]) -> RunInUseError:
-        return RunInUseError(f"run {run_id}: {listed(map(str, left))}", hint=how(self._layout, run_id))
+        return RunInUseError(f"run {run_id}: {listed(map(str, left))}", hint=how_to_end(self._layout, run_id))
+
+
+def require_free_of_others(layout: Layout, run_id: str) -> None:
+    """Raise `UsageError` where a worker of another run may have a step of it yet: it works in the same workspace.
+
+    Such a worker outlives the process of its run. It may be gone, too, which only that run's executor can say. What is
+    left of runs that are no more is removed: nobody is to wait for it. Nothing but a run that begins may call this.
+    """
+    left = LeftOfRuns(layout)
+    for folder in left.of_no_run():
+        remove_folder(folder, through=layout.temporaries)
+    for other, busy in left.working().items():
+        if other != run_id:
+            raise UsageError(
+                f"run {other} may still work in {layout.folder.parent}: {listed(map(str, busy))}",
+                hint=how_to_end(layout, other),
+            )
 
 
 def _made(left: LeftThere, run_id: str) -> set[str]:

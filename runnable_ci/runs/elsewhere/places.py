@@ -22,14 +22,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from runnable_ci.errors import StoreError, UsageError
-from runnable_ci.pipeline.command_line import of_store
+from runnable_ci.errors import StoreError
 from runnable_ci.runs.paths import ELSEWHERE
 from runnable_ci.store.local import Layout
 from runnable_ci.store.target import TAG
 from runnable_ci.util.bounded_json import parse_own, with_check
 from runnable_ci.util.files import open_nofollow
-from runnable_ci.util.text import printable
 
 _NOTE_MAX_BYTES: Final = 1 << 20
 
@@ -173,24 +171,6 @@ class QueueFolder(NamedTuple):
     def whole(self) -> ElsewhereFolder:
         """The folder that it is in."""
         return ElsewhereFolder(self.path.parent.parent)
-
-
-def require_free_of_others(layout: Layout, run_id: str) -> None:
-    """Raise `UsageError` where a worker of another run has a step of it yet: it works in the same workspace.
-
-    Such a worker outlives the process of its run. It may be gone, too, which only that run's executor can say.
-    """
-    for folder in sorted(layout.own_folder(ELSEWHERE).iterdir()):
-        for path in sorted(folder.glob("attempts/*")) if folder.name != run_id else ():
-            attempt = AttemptFolder(path)
-            taken = attempt.noted("taken")
-            if taken and not attempt.ended_by():
-                step = printable(attempt.title.rpartition(".")[0])
-                host = printable(str(taken.get("host")))
-                raise UsageError(
-                    f"`{step}` of run {folder.name} still works in {layout.folder.parent}, on {host}",
-                    hint=f"`{of_store(layout, 'retry', folder.name)}` waits for it, then continues",
-                )
 
 
 def require_own(path: Path) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 from runnable_ci.runs.model import RunLog, StepAttempt, StepLog
 
 _OF_THE_PLACE = {
-    *("start_time", "end_time", "invocation", "environment", "variables", "secret_values", "code_state", "code_seen"),
-    *("reads", "reads_size", "numeric_libraries", "data_catalog", "code_identities"),
+    *("start_time", "end_time", "waited_s", "invocation", "environment", "variables", "secret_values"),
+    *("code_state", "code_seen", "reads", "reads_size", "numeric_libraries", "data_catalog", "code_identities"),
 }
 """What an attempt has that tells of its machine, its moment, or the place of its invocation among the others."""
 _OF_THE_RUN = {"run_id", "start_time", "end_time", "invocations", "environments", "code_states", "packs", "steps"}

@@ -30,6 +30,8 @@ MOVED_TO: Final = 0x80
 FOLDER: Final = 0x4000_0000
 """The event is about a folder: opened means listed."""
 OVERFLOW: Final = 0x4000
+UNSURE: Final = 1 << 32
+"""No event of the kernel's: another process of this program may have caused it."""
 _IGNORED: Final = 0x8000
 """The watch is gone: its folder was removed."""
 _ONLY_FOLDERS: Final = 0x0100_0000

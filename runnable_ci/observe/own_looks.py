@@ -13,6 +13,8 @@ from collections import Counter, deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from runnable_ci.observe.inotify import UNSURE
+
 if TYPE_CHECKING:
     from runnable_ci.observe.shared_looks import SharedLooks
 
@@ -48,9 +50,9 @@ class OwnLooks:
         _hook()
         _listening.append(self._heard)
 
-    def take_folder(self, path: str) -> bool:
-        """Return whether an opening of a folder was the program's own, or of a git that another process of it asks."""
-        return self.take(path) or self.others_ask_git()
+    def doubt(self) -> int:
+        """Return the mark for what may be of a git that another process asks, which looks into all folders; else 0."""
+        return UNSURE if self.others_ask_git() else 0
 
     def take(self, path: str) -> bool:
         """Return whether an opening of a path, relative to the root, was the program's own; each counts once."""

@@ -16,6 +16,8 @@ _GIT_BEGINS: Final = b"\x01"
 _GIT_ENDS: Final = b"\x02"
 _GIT_LAG_S: Final = 0.1
 """So long after it has ended its events may come."""
+_GIT_MAX_S: Final = 60.0
+"""Who asks for longer was killed before it said that it had ended."""
 
 
 class _Descriptor:
@@ -38,7 +40,7 @@ class SharedLooks:
         self._write: _Descriptor | None = _Descriptor(os.open(file, append, 0o600))
         self._read: _Descriptor | None = _Descriptor(os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW))
         self._rest = b""
-        self._asking: set[bytes] = set()
+        self._asking: dict[bytes, float] = {}
         self._git_until_s = 0.0
         self.take()  # what was said until now is over
 
@@ -51,9 +53,10 @@ class SharedLooks:
                     os.write(file.number, self._me + path + b"\n")
 
     def ask_git(self, begins: bool) -> None:
-        """Say that this process begins, or has ended, to ask git."""
+        """Say that this process begins, or has ended, to ask git, and when: the clock is the whole machine's."""
         if file := self._write:
-            os.write(file.number, self._me + (_GIT_BEGINS if begins else _GIT_ENDS) + b"\n")
+            moment = f"{time.monotonic()}\n".encode()
+            os.write(file.number, self._me + (_GIT_BEGINS if begins else _GIT_ENDS) + moment)
 
     def take(self) -> list[str]:
         """Return what other processes have said since this was asked last."""
@@ -65,18 +68,20 @@ class SharedLooks:
                 who, _, path = line.partition(b":")
                 if line.startswith(self._me):
                     continue
-                if path == _GIT_BEGINS:
-                    self._asking.add(who)
-                elif path == _GIT_ENDS:
-                    self._asking.discard(who)
-                    self._git_until_s = time.monotonic() + _GIT_LAG_S
+                if path.startswith(_GIT_BEGINS):
+                    self._asking[who] = float(path[1:])
+                elif path.startswith(_GIT_ENDS):
+                    self._asking.pop(who, None)
+                    self._git_until_s = float(path[1:]) + _GIT_LAG_S  # not from when it is heard, which may be late
                 else:
                     found.append(os.fsdecode(path))
         return found
 
     def others_ask_git(self) -> bool:
         """Return whether another process asks git, or did just now. What it opened meanwhile is `take`n before."""
-        return bool(self._asking) or time.monotonic() < self._git_until_s
+        moment = time.monotonic()
+        is_asking = any(moment < since_s + _GIT_MAX_S for since_s in self._asking.values())
+        return is_asking or moment < self._git_until_s
 
     def close(self) -> None:
         """Say and hear nothing more."""

@@ -18,6 +18,7 @@ from runnable_ci.observe.inotify import (
     MOVED_FROM,
     MOVED_TO,
     OPEN,
+    UNSURE,
     WRITTEN,
 )
 from runnable_ci.observe.reads import GIT, Grade, is_tool_file
@@ -149,7 +150,7 @@ def trace(events: Sequence[Event], window: Window, others: Iterable[Window] = ()
             continue
         if posixpath.basename(event.path) == GIT and any(other.own for other in here):
             continue  # the program asks git itself
-        state.note(event, "possible" if here else "seen")
+        state.note(event, "possible" if here or event.mask & UNSURE else "seen")
     return state.ended()
 
 

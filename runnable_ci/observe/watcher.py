@@ -377,8 +377,8 @@ class Watcher:
                     self._events.append(Event(folder, mask))
                 return
             if mask & OPEN:
-                if not (name or self.own.take_folder(folder)):  # one with a name has an event of its listing, too
-                    self._events.append(Event(folder, mask))
+                if not (name or self.own.take(folder)):  # one with a name has an event of its listing, too
+                    self._events.append(Event(folder, mask | self.own.doubt()))
                 return
             if name in UNWATCHED:
                 return

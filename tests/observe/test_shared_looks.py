@@ -25,6 +25,24 @@ def test_what_another_one_says_is_heard_once(tmp_path: Path) -> None:
     assert one.take() == []
 
 
+def test_a_git_counts_for_as_long_as_it_was_asked(tmp_path: Path) -> None:
+    """Whoever hears of it late, or not before it is over, takes nothing for that git's; nor of one that was killed."""
+    one, other = (SharedLooks(tmp_path / "looks", str(tmp_path)) for _ in range(2))
+    other._me = b"1:"
+    other.ask_git(True)
+    one.take()
+    assert one.others_ask_git()
+    other.ask_git(False)
+    time.sleep(0.2)
+    one.take()
+    assert not one.others_ask_git()
+    assert not SharedLooks(tmp_path / "looks", str(tmp_path)).others_ask_git()
+    with (tmp_path / "looks").open("a") as file:
+        file.write(f"2:\x01{time.monotonic() - 3600}\n")
+    one.take()
+    assert not one.others_ask_git()
+
+
 def test_nothing_is_written_into_a_file_that_got_the_number(tmp_path: Path) -> None:
     """One thread opens files and asks git while another ends to share that: no file has a foreign line."""
     current = [SharedLooks(tmp_path / "looks", str(tmp_path))]

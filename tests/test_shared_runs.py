@@ -263,7 +263,10 @@ def test_what_a_job_must_be_told(tmp_path: Path, served: Served) -> None:
         (["--run-id", "s", "--step", "list", "--instances", "1/2"], "--instances needs one step that has a matrix"),
         (["--run-id", "s", "--step", "quant", "--instances", "3/2"], "there is no such part"),
         (["--run-id", "s", "--step", "quant", "--instances", "a,,b"], "an instance without a key"),
+        (["--run-id", "s", "--step", "quant", "--instances", ""], "--instances names no instance"),
+        (["--run-id", "s", "--step", "quant", "--instances", " "], "--instances names no instance"),
         (["--run-id", "s", "--instances", "a"], "--instances is for a job"),
+        (["--run-id", "s", "--instances", ""], "--instances is for a job"),
         (["--run-id", "s", "--collect", "--step", "list"], "--collect runs no step"),
         (["--run-id", "s", "--step", "list", "--until", "join"], "--until is for a whole run"),
         (["--run-id", "s", "--matrix-of", "list"], "has no matrix"),
@@ -281,6 +284,66 @@ def test_what_a_job_must_be_told(tmp_path: Path, served: Served) -> None:
         "run", "--run-id", "s", "--step", "quant", "--instances", "d", *to, code=2
     )
     assert "has no instance `d`" in wrong.err
+
+
+def in_folders(tmp_path: Path, files: dict[str, str]) -> Jobs:
+    """Jobs that meet in one folder."""
+    parts = tmp_path / "parts"
+    parts.mkdir()
+    return Jobs(workspace(tmp_path, files), tmp_path, ["--to", str(parts), "--from", str(parts)])
+
+
+@pytest.mark.parametrize("instances", [[], ["--instances", "9"], ["--instances", "1/2"]])
+def test_a_job_whose_step_did_not_run_fails(tmp_path: Path, instances: list[str]) -> None:
+    """Whichever instances it has: that none are known is no success. The run can be finished nevertheless."""
+    jobs = in_folders(tmp_path, FILES)
+    early = jobs.job("--step", "quant", *instances, code=1)
+    assert "not run: quant" in early.err
+    jobs.job("--step", "list", "--step", "quant", "--step", "other", "--step", "small", files=("b.ok",))
+    jobs.job("--step", "join", "--step", "tidy")
+    assert jobs.collect().status == "SUCCESS"
+
+
+def test_a_job_whose_step_is_left_out(tmp_path: Path) -> None:
+    """Its condition leaves it out: that is no failure. An instance that there is not is one, in the first job too."""
+    pipeline = """
+[parameters]
+sizes = [3, 4]
+[steps.out]
+if = "1 > 2"
+run = "true"
+strategy = { matrix = { size = "${{ parameters.sizes }}" } }
+[steps.each]
+needs = []
+run = "true"
+strategy = { matrix = { size = "${{ parameters.sizes }}" } }
+"""
+    jobs = in_folders(tmp_path, {"runnable.toml": pipeline, ".gitignore": ".runnable\n"})
+    assert "has no instance `9`" in jobs.job("--step", "each", "--instances", "9", code=2).err  # nobody began the run
+    assert "has no instance `9`" in jobs.job("--step", "each", "--instances", "9", "--dry-run", code=2).err
+    jobs.job("--step", "out", "--instances", "3")
+
+
+def test_a_secret_stays_in_its_job(tmp_path: Path) -> None:
+    """The hint is one that the command of a job knows."""
+    pipeline = """
+secrets = ["v"]
+[steps.one]
+run = 'echo "v=c0rrect-$(echo h0rse)" >> $RUNNABLE_OUTPUT'
+returns = ["v"]
+[steps.two]
+needs = ["one"]
+run = "test $v = c0rrect-$(echo h0rse)"
+"""
+    jobs = in_folders(tmp_path, {"runnable.toml": pipeline, ".gitignore": ".runnable\n"})
+    jobs.job("--step", "one")
+    for steps in (["two"], ["one", "two"]):
+        lost = jobs.job(*(word for step in steps for word in ("--step", step)), code=2)
+        assert "`v`, which `one` returned: it is a secret" in lost.err
+        assert "hint: a new run, with another --run-id, runs `one`" in lost.err
+        assert "--from" not in lost.err
+    together = jobs.machine()
+    together.runnable("run", "--run-id", "other", "--step", "one", "--step", "two", *jobs.where)
 
 
 def test_folders_are_carried_one_for_each_job(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def run_command(
     to: option.To = None,
     plain_http: option.PlainHttp = False,
     step: option.JobStep = [],  # noqa: B006 - typer copies it
-    instances: option.Instances = "",
+    instances: option.Instances = None,
     matrix_of: option.MatrixOf = [],  # noqa: B006 - typer copies it
     collect: option.Collect = False,
     parts_from: option.PartsFrom = [],  # noqa: B006 - typer copies it
@@ -77,7 +77,7 @@ def run_command(
     run_options = RunOptions(run_id, tag, params_file, param, allow_unused=allow_unused)
     run_options = run_options._replace(reuse=reuse_options(reuse, options, is_new=True))
     part = commands.PartWords(steps, until, from_run, mock, patch, accept, reason)
-    if any((step, instances, matrix_of, collect, parts_from, writers)):
+    if any((step, instances is not None, matrix_of, collect, parts_from, writers)):
         from runnable_ci.cli.spread.run import SpreadWords, run_job
 
         job = SpreadWords(step, instances, matrix_of, collect, parts_from, writers, sweep, sys.argv[1:])

@@ -305,7 +305,7 @@ JobStep = Annotated[
     ),
 ]
 Instances = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--instances",
         metavar="A,B|K/N",

@@ -185,7 +185,7 @@ def _execute(
     if lost := steps.missing_secret(step, context.catalog.workspace, scope.values()):
         raise StepError(
             f"parameter `{lost}` is a secret: its value is not in the run log",
-            hint="--from re-runs the step that returns it",
+            hint="it is known where the step that returns it runs in the same invocation",
         )
     if context.taken is not None:
         context.taken.bring(step, scope)

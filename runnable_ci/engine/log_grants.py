@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -89,10 +88,13 @@ def refused_log(log: RunLog) -> str:
     return f"the run log of {log.run_id} cannot be resumed"
 
 
-def require_declared_results(pipeline: Pipeline, log: RunLog, reused: Iterable[str]) -> None:
+def require_declared_results(
+    pipeline: Pipeline, log: RunLog, reused: Iterable[str], again: Callable[[str], str]
+) -> None:
     """Raise `RunLogError` where a reused step would give what the pipeline file does not let it give.
 
     That is a value or a kind of value that `returns` does not declare, or a file that no pattern of `put` matches.
+    `again` returns how a step is run that would be reused.
     """
     for name in reused:
         step, recorded = pipeline.steps[name], log.steps[name]
@@ -101,7 +103,7 @@ def require_declared_results(pipeline: Pipeline, log: RunLog, reused: Iterable[s
                 raise RunLogError(
                     f"the run log of {log.run_id} does not match {pipeline.file}: step `{step.shown}` {what}; "
                     "nothing was used",
-                    hint=f"the log was modified; {shlex.join(('--from', step.shown))} re-runs the step",
+                    hint=f"the log was modified; {again(step.shown)}",
                 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -151,7 +152,7 @@ class RetryOptions(NamedTuple):
     """Why."""
     typed: Sequence[str] = ()
     """The command as it was typed, for messages."""
-    again: Callable[[str], str] = lambda step: f"--from {step} re-runs that step"
+    again: Callable[[str], str] = lambda step: f"{shlex.join(('--from', step))} re-runs that step"
     """How a step that would be reused is run, for messages."""
     accepted: AcceptedWriters | None = None
     """Whose results are used; None: everybody's."""

@@ -309,7 +309,7 @@ def _plan_retry(
         job=retry.job,
     )
     planned = plan(pipeline, log, initial=Scope.initial(parameters.values), inputs=inputs)
-    require_declared_results(planned.pipeline, log, planned.reused)
+    require_declared_results(planned.pipeline, log, planned.reused, retry.again)
     require_kept(session.project, planned, retry.again)
     require(pipeline, workspace, parameters.values, planned.running)
     repeated = repeated_work(planned, log, agreed=retry.rerun)

@@ -204,7 +204,7 @@ def test_a_result_that_the_step_does_not_declare(
     for more in ([], ["--dry-run"], ["--restore", "all"], ["--from", "three"]):
         stopped = other.runnable("retry", "r", *more, code=1)
         assert f"does not match runnable.toml: step `one` {complaint}" in stopped.err
-        assert "--from one re-runs the step" in stopped.err
+        assert "--from one re-runs that step" in stopped.err
     assert sorted(path.name for path in other.folder.iterdir()) == before
     assert (other.read("work.py"), (tmp_path / "THREE").exists()) == (WORK, False)
     other.runnable("retry", "r", "--from", "one")

@@ -40,7 +40,8 @@ class SpreadWords(NamedTuple):
     """What the options of `run` say of the job that it is."""
 
     steps: Sequence[str] = ()
-    instances: str = ""
+    instances: str | None = None
+    """None: all."""
     matrix_of: Sequence[str] = ()
     collects: bool = False
     sources: Sequence[Path] = ()
@@ -54,9 +55,9 @@ class SpreadWords(NamedTuple):
         """Return the run's id. Raises `UsageError` where it is missing, or an option has no place beside another."""
         option = "--collect" if self.collects else "--step" if self.steps else "--matrix-of"
         if not (self.steps or self.collects or self.matrix_of):
-            lonely = "--instances" if self.instances else "--from" if self.sources else "--writers"
+            lonely = "--instances" if self.instances is not None else "--from" if self.sources else "--writers"
             raise UsageError(f"{lonely} is for a job of a run that several share", hint="name its steps: --step NAME")
-        if self.collects and (self.steps or self.instances or self.matrix_of):
+        if self.collects and (self.steps or self.instances is not None or self.matrix_of):
             raise UsageError("--collect runs no step", hint="collect in a job of its own, after all others")
         given = {
             "STEP": part.steps,
@@ -79,7 +80,7 @@ class SpreadWords(NamedTuple):
     def job(self, pipeline: Pipeline) -> JobSteps:
         """Return the job's own steps. Raises `UsageError`."""
         for name in self.matrix_of:
-            JobSteps.of([name], "", pipeline)
+            JobSteps.of([name], None, pipeline)
             if not is_matrix(name, pipeline):
                 raise UsageError(f"--matrix-of: the step `{name}` has no matrix")
         return JobSteps(collects=True) if self.collects else JobSteps.of(self.steps, self.instances, pipeline)
@@ -118,6 +119,8 @@ def run_job(
                 hint="begin it with a job that runs steps: --step NAME",
             )
         retry = _retry_options(job, run_options, part, place.registry)._replace(typed=words.typed)
+        if job.keys:
+            require_instances(_planned(_silent(holding), run_id, run_options, retry, is_new=is_new), job)
         if dry_run:
             console.out(*_planned(holding, run_id, run_options, retry, is_new=is_new).lines())
             return 0
@@ -126,11 +129,7 @@ def run_job(
             joined = place.joined(holding)
             if job.collects:
                 _conclude(layout, run_id)
-            if is_new:
-                code = begin_here(joined, run_id, run_options, retry, job)
-            else:
-                require_instances(_silent(holding), run_id, retry)
-                code = resume_here(joined, run_id, retry)
+            code = begin_here(joined, run_id, run_options, retry, job) if is_new else resume_here(joined, run_id, retry)
             code = place.publish(layout, run_id, code)
         if words.matrix_of:
             is_first = is_new and not job.names
@@ -154,9 +153,15 @@ def _retry_options(job: JobSteps, run_options: RunOptions, part: PartWords, regi
         registry=registry,
         accept=part.accept,
         reason=part.reason,
+        again=_in_another_run,
         reuse=run_options.reuse,
         job=job,
     )
+
+
+def _in_another_run(step: str) -> str:
+    """Return how a job runs a step that it would reuse: secrets are in no log, so who takes one is in the same job."""
+    return f"a new run, with another --run-id, runs `{step}`; a secret that it returns is for steps of the same job"
 
 
 def _conclude(layout: Layout, run_id: str) -> None:

@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from runnable_ci.engine.options import RetryOptions
 from runnable_ci.engine.planning.plan import Plan
-from runnable_ci.engine.resume import look_ahead
-from runnable_ci.engine.session import RunSession
 from runnable_ci.engine.spread.job import JobSteps
 from runnable_ci.errors import UsageError, did_you_mean
 from runnable_ci.util.text import listed
@@ -23,11 +20,6 @@ class KnownInstances(NamedTuple):
     why_none: str = ""
 
 
-def known_instances(session: RunSession, run_id: str, retry: RetryOptions, step: str) -> KnownInstances:
-    """Return the instances of a step; none where they are not known, or the step does not run."""
-    return instances_in(look_ahead(session, run_id, retry._replace(job=JobSteps([step]))).plan, step)
-
-
 def instances_in(planned: Plan, step: str) -> KnownInstances:
     """Return the instances of a step in the plan of a job that has it."""
     inner = [name.split(".") for name in planned.decisions if name.startswith(f"{step}.")]
@@ -36,12 +28,9 @@ def instances_in(planned: Plan, step: str) -> KnownInstances:
     return KnownInstances(list(dict.fromkeys(parts[1] for parts in inner)))
 
 
-def require_instances(session: RunSession, run_id: str, retry: RetryOptions) -> None:
-    """Raise `UsageError` for an instance that the step of a job does not have, as far as these are known."""
-    job = retry.job
-    if job is None or not job.keys:
-        return
-    known = known_instances(session, run_id, retry, job.names[0]).keys
+def require_instances(planned: Plan, job: JobSteps) -> None:
+    """Raise `UsageError` for an instance that the step of a job does not have, as far as its plan knows them."""
+    known = instances_in(planned, job.names[0]).keys
     for key in job.keys if known else ():
         if key not in known:
             hint = did_you_mean(key, known, f"its instances are: {listed(known, at_most=_LISTED_MAX)}")

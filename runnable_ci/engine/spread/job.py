@@ -28,14 +28,14 @@ class JobSteps(NamedTuple):
     """Whether it settles all steps by what the other jobs did, and ends the run."""
 
     @classmethod
-    def of(cls, names: Sequence[str], instances: str, pipeline: Pipeline) -> Self:
-        """Return the steps of a job by what was typed. Raises `UsageError`."""
+    def of(cls, names: Sequence[str], instances: str | None, pipeline: Pipeline) -> Self:
+        """Return the steps of a job by what was typed; None for all instances. Raises `UsageError`."""
         for name in names:
             if name not in pipeline.steps:
                 known = did_you_mean(name, pipeline.steps, f"the steps are: {', '.join(pipeline.steps)}")
                 raise UsageError(f"--step: {pipeline.file} has no step `{name}`", hint=known)
         names = list(dict.fromkeys(names))
-        if not instances:
+        if instances is None:
             return cls(names)
         if len(names) != 1 or not is_matrix(names[0], pipeline):
             raise UsageError(
@@ -48,6 +48,9 @@ class JobSteps(NamedTuple):
                 raise UsageError(f"--instances {instances}: there is no such part", hint="K/N, K being 1 to N: 2/4")
             return cls(names, chunk=(number, of))
         keys = [key.strip() for key in instances.split(",")]
+        if keys == [""]:  # such as an expression of a workflow that has no value
+            hint = "name some of them, A,B or K/N; without --instances all of them are this job's"
+            raise UsageError("--instances names no instance", hint=hint)
         if "" in keys:
             hint = "the keys of instances, A,B,…, as --matrix-of prints them, or the part K/N of them"
             raise UsageError(f"--instances {instances}: an instance without a key", hint=hint)
@@ -68,11 +71,16 @@ class JobSteps(NamedTuple):
         return frozenset(self.keys or keys)
 
     def owns(self, step: str, chosen: Mapping[str, Collection[str]]) -> bool:
-        """Return whether a step is the job's own; `chosen` has the branches of those whose branches are known."""
+        """Return whether a step is the job's own; `chosen` has the branches of those whose branches are known.
+
+        Of one that never came to have any, what became of it is the answer to each job that asked for some.
+        """
         top, _, inner = step.partition(".")
         if top not in self.names:
             return False
-        return inner.partition(".")[0] in chosen.get(top, ()) if inner else not self.has_some_instances
+        if inner:
+            return inner.partition(".")[0] in chosen.get(top, ())
+        return not self.has_some_instances or top not in chosen
 
     def begun(self, started: Started, dag_hash: str) -> Started:
         """Return the beginning of the job's invocation, in a run of the whole pipeline."""

@@ -320,6 +320,33 @@ def test_a_registry_that_is_away(ssh: Ssh, served: Served, tmp_path: Path) -> No
     assert near.read("out.txt") == "x\ny\n"
 
 
+def test_a_registry_that_is_gone(ssh: Ssh, served: Served, tmp_path: Path) -> None:
+    """It is said once, and Ctrl-C ends the run within seconds, with its summary and how to resume it."""
+    is_away = threading.Event()
+
+    def hook(_seen: Seen, forward: Callable[[], Reply]) -> Reply:
+        return Reply(503, body=b"away") if is_away.is_set() else forward()
+
+    with serving(hook, upstream=served) as proxy:
+        command = f"command = '{ssh.command}'"
+        near = Machines(tmp_path, command, proxy.repository(), SLOW.format(beside=tmp_path), {}).near
+        with near.start("run", "--run-id", "r") as process:
+            wait_until((tmp_path / "begun").exists, "the step runs elsewhere")
+            before = proxy.count("GET")
+            is_away.set()
+            wait_until(lambda: proxy.count("GET") > before + 6, "it is asked in vain", timeout_s=120)
+            begin = time.monotonic()
+            process.send_signal(signal.SIGINT)
+            said = process.communicate()[1].decode()
+        assert time.monotonic() - begin < 10
+    assert process.returncode == 130, said
+    assert said.count("far: cannot take what comes back: ") == 1
+    assert "waiting for" not in said
+    assert "runnable-ci retry r" in said
+    assert "cancelled" in near.runnable("show", "r").out
+    assert attempt_at(near, "slow", "r").outcome == "cancelled"
+
+
 def test_a_registry_that_asks_for_a_password(ssh: Ssh, tmp_path: Path) -> None:
     """Each machine logs in by itself: a step that cannot be sent, or fetched there, fails with what to do."""
     steps = '[steps.a]\nrun = "echo it works"\nexecutor = "far"\n'

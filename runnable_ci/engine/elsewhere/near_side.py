@@ -43,8 +43,6 @@ if TYPE_CHECKING:
 _TICK_S: Final = 0.02
 _CALM_TICK_S: Final = 0.2
 _CALM_AFTER_S: Final = 10.0
-GRACE_S: Final = 5.0
-"""How long a fragment may take to be seen here once its worker is gone: a shared folder may lag."""
 _UNSEALED_S: Final = 30.0
 """How long a worker that is gone may have been about to seal one."""
 _STOP_S: Final = 30.0
@@ -328,7 +326,7 @@ class AttemptsElsewhere:
         if flight.gone_since_s is None:
             flight.gone_since_s, flight.why = moment, queue.last_words
         gone_s = moment - flight.gone_since_s
-        if gone_s < GRACE_S or not (flight.folder.end("near") or gone_s > _UNSEALED_S):
+        if gone_s < queue.grace_s or not (flight.folder.end("near") or gone_s > _UNSEALED_S):
             return
         if flight.stopped_s is not None:
             self._give(flight, flight.lost("cancelled", "cancelled"))

@@ -46,6 +46,8 @@ class Queue:
     looked_s: float = 0.0
     waited_s: float = 0.0
     """When an attempt was last seen to wait."""
+    grace_s: float = 5.0
+    """How long a fragment may take to be seen here once its worker is gone: a shared folder may lag."""
 
     @property
     def tickets(self) -> Path:

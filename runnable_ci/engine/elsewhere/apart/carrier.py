@@ -87,6 +87,7 @@ class Carrier:
         """
         sent = Sent.read(folder)
         registry = self.registry()
+        registry.be_silent()  # it is asked again and again
         parcel = find_parcel(registry, sent.answer) if sent else None
         if sent is None or parcel is None:
             return False
@@ -102,6 +103,7 @@ class Carrier:
     def tidy(self, sent: Sent) -> None:
         """Remove from the registry what nobody needs any more, where it allows that."""
         registry = self.registry()
+        registry.be_silent()
         for tag in (sent.letter, sent.answer):
             with suppress(RunnableError):
                 if parcel := find_parcel(registry, tag):

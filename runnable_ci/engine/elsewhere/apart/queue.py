@@ -30,8 +30,10 @@ _ASK_MAX_S: Final = 60.0
 _ASK_LAST_S: Final = 1.0
 _ASKS_LAST: Final = 3
 """How often, and after which pauses, it is asked for what came back once the launcher has ended."""
-_UNREACHABLE_S: Final = 900.0
+UNREACHABLE_S: Final = 900.0
 """How long the registry may be out of reach then, before the attempt is given up."""
+_STOPPED_S: Final = 1.0
+"""How long an answer may take once an attempt was asked to end and its launcher has ended."""
 _LINGERS_S: Final = 10.0
 """How long a launcher may take to end after its attempt."""
 
@@ -82,6 +84,9 @@ class ApartQueue(Queue):
     carrier: Carrier | None = None
     journeys: dict[str, Journey] = field(default_factory=dict)
     """Worker → its attempt."""
+    is_away: bool = False
+    """Whether it was said that the registry cannot be asked."""
+    grace_s: float = 0.0
 
     def start_missing(self, waiting_s: Collection[float]) -> None:  # noqa: ARG002 - each has a worker of its own
         """Send the attempts that wait, as many as may run at a time, and a few at once."""
@@ -130,10 +135,14 @@ class ApartQueue(Queue):
         if journey.handle and not journey.is_stopped and journey.folder.stop.exists():
             journey.is_stopped = True
             self.launcher.stop([journey.handle])
-        if errand := journey.errand:
+        if journey.handle is None and journey.folder.stop.exists():
+            self._lose(journey)  # what is being sent nobody reads
+        elif errand := journey.errand:
             if errand.is_over:
                 journey.errand = None
                 (self._arrived if journey.handle else self._sent)(journey, errand, moment)
+            elif journey.is_stopped and journey.gone_s is not None and moment - journey.gone_s > _STOPPED_S:
+                self._lose(journey)  # the registry may not answer for long
         elif journey.handle is None or moment - journey.asked_s >= journey.pause_s:
             journey.asked_s = moment
             journey.errand = Errand(partial(self._carrier.take, journey.folder))
@@ -142,9 +151,6 @@ class ApartQueue(Queue):
         """Start the worker of an attempt that is in the registry."""
         if errand.error:
             self._fail(journey, f"it cannot be sent: {_message(errand.error)}")
-            return
-        if journey.folder.stop.exists():
-            self._lose(journey)
             return
         try:
             [handle] = self.launcher.start(str(errand.found), [journey.worker], self.share, stays=False)
@@ -157,9 +163,12 @@ class ApartQueue(Queue):
 
     def _arrived(self, journey: Journey, errand: Errand, moment: float) -> None:
         """Know what was found when it was asked for what came back."""
+        self._say_whether_away(errand.error)
         if errand.found:
             journey.landed_s = moment
-        elif journey.gone_s is None or self._is_unreachable(errand, moment - journey.gone_s):
+        elif journey.gone_s is None or (
+            not journey.is_stopped and self._is_unreachable(errand, moment - journey.gone_s)
+        ):
             journey.pause_s = min(_ASK_MAX_S, journey.pause_s * 1.5)
         else:
             journey.asks_left -= 1
@@ -167,9 +176,17 @@ class ApartQueue(Queue):
             if journey.asks_left <= 0 or journey.is_stopped:
                 self._lose(journey)
 
+    def _say_whether_away(self, error: RunnableError | OSError | None) -> None:
+        """Say once that nothing can be taken from the registry, and once that it answers again."""
+        if bool(error) != self.is_away:
+            self.is_away = bool(error)
+            again = f"; it is asked again, for {UNREACHABLE_S / 60:.0f} min after the launcher has ended"
+            what = f"cannot take what comes back: {_message(error)}{again}" if error else "the registry answers again"
+            self._carrier.context.printer.say(f"{self.executor.name}: {what}")
+
     def _is_unreachable(self, errand: Errand, gone_s: float) -> bool:
         """Return whether the registry may answer later: that it does not is no reason to give work up at once."""
-        return errand.error is not None and not _is_final(errand.error) and gone_s < _UNREACHABLE_S
+        return errand.error is not None and not _is_final(errand.error) and gone_s < UNREACHABLE_S
 
     def _see_off(self, journey: Journey, moment: float) -> None:
         """Let the launcher of an attempt end by itself, and end it where it does not."""

@@ -53,7 +53,9 @@ def step_rows(log: Mapping[str, Any]) -> List[Row]:
             "outcome": last["outcome"] if last else step["outcome"],
             "attempts": len(step["attempts"]),
             "start_time": last["start_time"] if last else "",
-            "seconds": seconds_between(last["start_time"], last["end_time"]) if last else None,
+            "seconds": seconds_between(last["start_time"], last["end_time"], last.get("waited_s", 0.0))
+            if last
+            else None,
             "executor": last.get("executor", "") if last else "",
             "resources": last.get("resources") if last else None,
             "exit_code": last["exit_code"] if last else None,

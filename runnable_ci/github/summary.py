@@ -275,7 +275,7 @@ def _steps(log: RunLog, detail: _Detail) -> str:
             (
                 f"{_MARKS[state]} {code_cell(label_of(log.steps, name), 100)}",
                 (state if state != "removed" else "no longer in the pipeline") + (" (mock)" if step.mock else ""),
-                duration(last.start_time, last.end_time) if last else "",
+                duration(last.start_time, last.end_time, last.waited_s) if last else "",
                 str(last.attempt_number) if last else "",
                 escaped_cell(decision.reason, min(detail.characters, 200)) if decision else "",
             )

@@ -71,20 +71,21 @@ def padded(rows: Sequence[Sequence[str]], width: int | None = None) -> list[list
     return [[f"{truncate(cell, size):{size}}" for cell, size in zip(row, widths, strict=False)] for row in clean]
 
 
-def seconds_between(start: str, end: str) -> float | None:
-    """Return the seconds from one time of a run log to another; None where one is missing or none."""
+def seconds_between(start: str, end: str, waited_s: float = 0.0) -> float | None:
+    """Return the seconds from one time of a run log to another, without those in which it waited.
+
+    None where one is missing or none.
+    """
     try:
-        return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
+        seconds = (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
     except (ValueError, TypeError):
         return None
+    return max(0.0, seconds - waited_s) if waited_s else seconds
 
 
-def duration(start: str, end: str) -> str:
-    """Return the duration from one time of the run log to another, as `format_duration` has it.
-
-    Empty where one is missing.
-    """
-    return format_duration(seconds_between(start, end))
+def duration(start: str, end: str, waited_s: float = 0.0) -> str:
+    """Return the duration that `seconds_between` gives, as `format_duration` has it; empty where there is none."""
+    return format_duration(seconds_between(start, end, waited_s))
 
 
 def format_duration(seconds: float | None) -> str:

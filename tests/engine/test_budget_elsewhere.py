@@ -7,9 +7,14 @@ from pathlib import Path
 from cli import Workspace, workspace
 from test_time_budget import log_of
 
+from runnable_ci.analysis.report.timeline import timeline_of
+from runnable_ci.api.rows import step_rows
 from runnable_ci.engine.outliving.known_durations import known_durations
+from runnable_ci.engine.planning.consent import finished_seconds
 from runnable_ci.errors import STOPPED_IN_TIME
 from runnable_ci.runs.model import Invocation, RunLog, StepAttempt, StepLog
+from runnable_ci.runs.reuse.saved import attempt_seconds
+from runnable_ci.util.text import format_duration, seconds_between
 
 STEP = """
 [steps.{0}]
@@ -47,6 +52,27 @@ def test_no_step_is_begun_that_would_not_end(tmp_path: Path) -> None:
     assert codes[-1] == 0, codes
     assert sorted((tmp_path / "begun").read_text().split()) == [*"abcd"]
     assert sorted((tmp_path / "ended").read_text().split()) == [*"abcd"]
+
+
+def test_waiting_is_no_part_of_what_a_step_took(tmp_path: Path) -> None:
+    """All say the time that its worker took for a step, as the terminal does while it runs."""
+    node = '[executors.node]\ncommand = "sh -c {}"\nmax-parallel = 1\n'
+    made = workspace(tmp_path, {"runnable.toml": node + "".join(map(STEP.format, "ab")), ".gitignore": ".runnable\n"})
+    made.runnable("run", "--run-id", "r")
+    log = log_of(made, "r")
+    waited = max(log.steps.values(), key=lambda step: step.attempts[-1].waited_s)
+    last = waited.attempts[-1]
+    assert last.waited_s > 3
+    [seconds] = [row["seconds"] for row in step_rows(log.model_dump(mode="json")) if row["name"] == waited.name]
+    assert 3 <= seconds < (seconds_between(last.start_time, last.end_time) or 0) - 3
+    shown = format_duration(seconds)
+    assert shown in made.runnable("show", "r").out
+    assert attempt_seconds(last) == seconds
+    assert finished_seconds(log) < 2 * seconds + 3
+    drawn = timeline_of(log, dict.fromkeys("ab", "x"), dict.fromkeys("ab", "succeeded"), {})
+    assert drawn
+    first, second = (row.bars[0] for row in drawn.rows)
+    assert second.left >= first.left + first.width - 1  # one after the other, by one worker
 
 
 def test_waiting_is_no_part_of_what_a_step_takes() -> None:

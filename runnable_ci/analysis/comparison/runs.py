@@ -192,7 +192,7 @@ def _steps(a: RunRead, b: RunRead, code: CodeComparison, names: tuple[str, str])
             ]
             inputs, outputs = input_differences(*tried), output_differences(*tried)
             hidden = not_seen(tried[0], tried[1], names)
-        seconds = [seconds_between(one.start_time, one.end_time) if one else None for one in last]
+        seconds = [seconds_between(one.start_time, one.end_time, one.waited_s) if one else None for one in last]
         whys = [why_not_succeeded(run.log, name) if how else "" for run, how in zip((a, b), ended, strict=True)]
         yield StepComparison(
             name,

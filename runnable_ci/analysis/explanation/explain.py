@@ -134,7 +134,7 @@ def _failure(
         "outcome": last.outcome,
         "message": cut.text(cause),
         "exit_code": last.exit_code,
-        "seconds": seconds_between(last.start_time, last.end_time),
+        "seconds": seconds_between(last.start_time, last.end_time, last.waited_s),
         "command": cut.text(command_of(last)),
         "file": file,
         "line": line,

@@ -120,7 +120,11 @@ def timeline_of(
 
 def _spans(attempts: Sequence[tuple[StepAttempt, float]], zero: str, offsets: Mapping[int, float]) -> list[_Span]:
     found = [
-        _Span((seconds_between(zero, one.start_time) or 0.0) + offsets.get(one.invocation, 0.0), seconds, one)
+        _Span(
+            (seconds_between(zero, one.start_time) or 0.0) + one.waited_s + offsets.get(one.invocation, 0.0),
+            seconds,
+            one,
+        )
         for one, seconds in attempts
     ]
     return sorted(found, key=lambda it: it.at)
@@ -175,7 +179,7 @@ def _timed(attempts: Sequence[StepAttempt]) -> list[tuple[StepAttempt, float]]:
     """Return the attempts that this run made, with how long they took, the earliest first."""
     found = []
     for one in attempts[-ATTEMPTS_MAX:]:
-        seconds = seconds_between(one.start_time, one.end_time)
+        seconds = seconds_between(one.start_time, one.end_time, one.waited_s)
         if seconds is not None and seconds >= 0 and not one.taken_from:
             found.append((one, seconds))
     return sorted(found, key=lambda it: it[0].start_time)

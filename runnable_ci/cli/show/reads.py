@@ -64,7 +64,7 @@ def _record(layout: Layout, catalog: Catalog, log: RunLog, step: StepLog) -> str
 def _lines(catalog: Catalog, log: RunLog, step: StepLog) -> Iterator[str]:
     for attempt in step.attempts:
         title = f"{step.name}.{attempt.attempt_number}"
-        took = duration(attempt.start_time, attempt.end_time)
+        took = duration(attempt.start_time, attempt.end_time, attempt.waited_s)
         shown = f"{label_of(log.steps, step.name)}.{attempt.attempt_number}"
         yield printable(
             ", ".join(filter(None, (f"{shown}  {shown_status(attempt.status)}", took, attempt.reason, attempt.message)))

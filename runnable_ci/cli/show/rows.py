@@ -45,7 +45,7 @@ def steps_table(rows: Sequence[Sequence[str]]) -> list[str]:
 
 def _length(attempt: StepAttempt, now: str) -> str:
     if attempt.end_time or not now:
-        return duration(attempt.start_time, attempt.end_time)
+        return duration(attempt.start_time, attempt.end_time, attempt.waited_s)
     return format_elapsed(max(0.0, seconds_between(attempt.start_time, now) or 0.0))  # clocks of machines differ
 
 

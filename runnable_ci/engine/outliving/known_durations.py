@@ -52,8 +52,7 @@ def known_durations(logs: Iterable[RunLog], wanted: Collection[str]) -> dict[str
 
 def _seconds(attempt: StepAttempt) -> float | None:
     """Return how long an attempt took, without what it waited for a worker elsewhere; None where that is not known."""
-    seconds = seconds_between(attempt.start_time, attempt.end_time)
-    return None if seconds is None else max(0.0, seconds - attempt.waited_s)
+    return seconds_between(attempt.start_time, attempt.end_time, attempt.waited_s)
 
 
 def expected(step: Step, known: dict[str, Expected]) -> Expected | None:

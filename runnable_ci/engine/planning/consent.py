@@ -121,7 +121,9 @@ class RepeatedWork(NamedTuple):
 def finished_seconds(log: RunLog) -> float:
     """Return how long all finished work of a run took: no plan repeats more."""
     last = (step.attempts[-1] for step in log.steps.values() if step.attempts)
-    return sum(seconds_between(one.start_time, one.end_time) or 0.0 for one in last if one.status == SUCCESS)
+    return sum(
+        seconds_between(one.start_time, one.end_time, one.waited_s) or 0.0 for one in last if one.status == SUCCESS
+    )
 
 
 def repeated_work(plan: Plan, log: RunLog, *, agreed: Container[str | None] = ()) -> RepeatedWork:
@@ -144,7 +146,7 @@ def repeated_work(plan: Plan, log: RunLog, *, agreed: Container[str | None] = ()
         if past is None or not past.attempts or past.attempts[-1].status != SUCCESS:
             continue
         last = past.attempts[-1]
-        seconds[name] = seconds_between(last.start_time, last.end_time) or 0.0
+        seconds[name] = seconds_between(last.start_time, last.end_time, last.waited_s) or 0.0
         if not decision.is_lost and (not decision.is_tentative or causes - seconds.keys()):
             to_accept.append(name)
     shown = {name: plan.pipeline.steps[name].shown for name in seconds}

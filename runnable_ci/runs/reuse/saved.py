@@ -45,4 +45,4 @@ def saved(log: RunLog) -> Saved:
 
 def attempt_seconds(attempt: StepAttempt) -> float:
     """Return how long an attempt took; 0 where that is not known."""
-    return seconds_between(attempt.start_time, attempt.end_time) or 0.0
+    return seconds_between(attempt.start_time, attempt.end_time, attempt.waited_s) or 0.0

@@ -86,10 +86,10 @@ def _show_plan(session: RunSession, run_id: str, retry_options: RetryOptions) ->
         from runnable_ci.engine.outliving.outlook import say_what_does_not_fit  # most runs have time
 
         say_what_does_not_fit(session, log, planned.plan)
-    from runnable_ci.cli.show.before_retry import notes  # only a look says them
+    from runnable_ci.cli.show.before_retry import lines, notes  # only a look says them
 
     session.options.printer.say(*notes(project.layout, log, planned.plan.running, drops_checkpoints=drops))
-    console.out(*planned.plan.lines())
+    console.out(*lines(project.layout, log, planned.plan))
 
 
 def _noted(run: str, file: Path | None, options: Options, *, is_gone: bool) -> tuple[Registry, str] | None:

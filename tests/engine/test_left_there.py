@@ -120,9 +120,12 @@ def test_all_say_how_it_continues(tmp_path: Path) -> None:
         listed = project.runnable("runs")
         assert " FAIL " in listed.out
         assert f"note: r: {RUNS}; {HOW}" in listed.err
+        plan = f"attaches to attempt 1 on node ({HOST}), and runs again if it was lost there"
+        assert plan in project.runnable("retry", "r", "-n").out
         rows = [asdict(summary) for summary in reader.summaries(Layout(project.store))]
         assert [dict(row) for row in runnable_ci.list_runs(project.folder)] == rows
         end(project)
+        assert f"takes attempt 1, which has ended on node ({HOST})" in project.runnable("retry", "r", "-n").out
         assert f"elsewhere    `slow` has ended on node ({HOST}); {HOW}" in project.runnable("show", "r").out
         with project.start("retry", "r") as retry:
             retry.communicate()

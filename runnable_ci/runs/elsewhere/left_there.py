@@ -26,6 +26,12 @@ _SAYS: Final = {
     "ended": "`{step}` has ended on {executor} ({host})",
 }
 
+_AT_RETRY: Final = {
+    "waits": "calls attempt {number} back, which no worker on {executor} has begun",
+    "runs": "attaches to attempt {number} on {executor} ({host}), and runs again if it was lost there",
+    "ended": "takes attempt {number}, which has ended on {executor} ({host})",
+}
+
 
 class LeftThere(NamedTuple):
     """An attempt whose end is not recorded."""
@@ -44,6 +50,11 @@ class LeftThere(NamedTuple):
         return _SAYS[self.state].format(
             step=printable(self.step), executor=printable(self.executor), host=printable(self.host)
         )
+
+    def at_retry(self) -> str:
+        """Return what a retry does with it."""
+        number = printable(self.folder.title.rpartition(".")[2])
+        return _AT_RETRY[self.state].format(number=number, executor=printable(self.executor), host=printable(self.host))
 
 
 def left_there(layout: Layout, log: RunLog) -> list[LeftThere]:

@@ -117,9 +117,10 @@ def run_far(
                 result = run_attempt(products, ticket.attempt, ticket.scope, context)
             if result.pending:
                 result.attempt = result.attempt.model_copy(update=result.pending.finish()._asdict())
-        environment = None
-        with suppress(OSError):  # what cannot be recorded stops no run
-            environment = environments.of(ticket.step, containers)
+            environment = None
+            with suppress(OSError):  # what cannot be recorded stops no run
+                # Within the block, so that attempts beside this one hear what is looked at for it.
+                environment = environments.of(ticket.step, containers)
         if folder.end("far"):
             seal(_fragment(result, environment), folder.fragment, through=layout.temporaries)
 

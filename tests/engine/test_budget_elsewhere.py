@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from cli import Workspace, workspace
 from test_time_budget import log_of
 
 from runnable_ci.analysis.report.timeline import timeline_of
 from runnable_ci.api.rows import step_rows
+from runnable_ci.engine.elsewhere.flights import end_by_own_clock
 from runnable_ci.engine.outliving.known_durations import known_durations
 from runnable_ci.engine.planning.consent import finished_seconds
 from runnable_ci.errors import STOPPED_IN_TIME
@@ -22,6 +24,7 @@ run = "echo {0} >> ../begun; sleep 3; echo {0} >> ../ended"
 needs = []
 executor = "node"
 """
+DAY = "2026-11-28T"
 
 
 def code_of(made: Workspace, *arguments: str) -> int:
@@ -73,6 +76,24 @@ def test_waiting_is_no_part_of_what_a_step_took(tmp_path: Path) -> None:
     assert drawn
     first, second = (row.bars[0] for row in drawn.rows)
     assert second.left >= first.left + first.width - 1  # one after the other, by one worker
+
+
+@pytest.mark.parametrize(
+    ("there", "took_s", "expected"),
+    [
+        ("10:01:40", 10, "10:01:40"),
+        ("09:00:00", 10, "10:00:10"),
+        ("11:00:00", 10, "10:05:00"),
+        ("11:00:00", float("nan"), "11:00:00"),
+        ("11:00:00", 1e300, "11:00:00"),
+    ],
+    ids=["as here", "it is behind", "it is ahead", "no number", "too much"],
+)
+def test_a_clock_that_differs(there: str, took_s: float, expected: str) -> None:
+    """An attempt has ended neither before it can have, nor after what it gave was here, whatever its machine says."""
+    attempt = StepAttempt(start_time=f"{DAY}10:00:00+00:00", end_time=f"{DAY}{there}+00:00")
+    found = end_by_own_clock(attempt, took_s, f"{DAY}10:05:00+00:00")
+    assert found.replace(".000000", "") == f"{DAY}{expected}+00:00"
 
 
 def test_waiting_is_no_part_of_what_a_step_takes() -> None:

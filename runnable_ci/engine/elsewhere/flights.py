@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -27,7 +28,7 @@ from runnable_ci.runs.products.baseline import Baseline
 from runnable_ci.runs.products.step_products import StepProducts
 from runnable_ci.runs.products.unfinished import UNFINISHED, title_of
 from runnable_ci.steps.interpreter import key_of
-from runnable_ci.util.clock import now
+from runnable_ci.util.clock import format_timestamp, now
 from runnable_ci.util.text import seconds_between
 
 REASON_S: Final = 3.0
@@ -36,6 +37,9 @@ _SIGNALLED: Final = frozenset(
     code for number in (signal.SIGTERM, signal.SIGKILL, signal.SIGINT) for code in (-number, 128 + number)
 )
 """Exit codes of what a signal ended, also as a shell says it."""
+_CLOCKS_AGREE_S: Final = 1.0
+"""Clocks that differ by less are taken to be right."""
+_SECONDS_MAX: Final = 1e9
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -150,6 +154,7 @@ class Flight:
             attempt.environment = key_of(fragment.environment)
             events = [EnvironmentRecorded(key=attempt.environment, environment=fragment.environment)]
         attempt = attempt.model_copy(update=self._own_fields())
+        attempt.end_time = end_by_own_clock(attempt, fragment.seconds, now())
         attempt.waited_s = max(0.0, round(_length(attempt) - fragment.seconds, 3)) if fragment.is_started else 0
         products = self.products
         products.is_started = fragment.is_started
@@ -225,6 +230,21 @@ class Flight:
             catalog.products.end(title)
         shutil.rmtree(note_of(self.products), ignore_errors=True)
         shutil.rmtree(self.folder.path, ignore_errors=True)
+
+
+def end_by_own_clock(attempt: StepAttempt, took_s: float, moment: str) -> str:
+    """Return when an attempt ended, which began by the clock of this machine and ended by that of another one.
+
+    That is neither before it can have done what took so long, nor after this `moment`.
+    """
+    passed_s = seconds_between(attempt.start_time, moment)
+    if passed_s is None or not 0 <= took_s < _SECONDS_MAX:
+        return attempt.end_time
+    length_s = _length(attempt)
+    ended_s = min(max(length_s, took_s), max(passed_s, took_s))
+    if abs(ended_s - length_s) < _CLOCKS_AGREE_S:
+        return attempt.end_time
+    return format_timestamp(datetime.fromisoformat(attempt.start_time).timestamp() + ended_s)
 
 
 def _length(attempt: StepAttempt) -> float:

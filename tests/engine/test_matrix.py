@@ -186,6 +186,43 @@ run = 'echo "$x $y"'
     assert (ran(done), done.out) == (["a (2)", "b (2)", "c"], "c | [10, 20] [11, 22]\n")
 
 
+CHAIN = """
+[parameters]
+sizes = [3, 4]
+[steps.before]
+run = "exit 0"
+[steps.first]
+if = "CONDITION"
+run = "true"
+strategy = { matrix = { size = "${{ parameters.sizes }}" } }
+[steps.second]
+run = "echo $size"
+strategy = { matrix = { size = "${{ parameters.sizes }}" } }
+[steps.third]
+run = "true"
+strategy = { matrix = { size = "${{ parameters.sizes }}" } }
+"""
+
+
+def test_a_chain_whose_first_step_is_left_out(tmp_path: Path) -> None:
+    """What merely follows it runs, for each value: no step is passed over in silence."""
+    project = project_of(tmp_path, CHAIN.replace("CONDITION", "1 > 2"))
+    project.runnable("run", "--dry-run")
+    assert ran(project.runnable("run")) == ["before", "second (3)", "second (4)", "third (3)", "third (4)"]
+    assert "second (3) | reuse" in " ".join(project.runnable("retry", "latest").err.split())
+
+
+def test_a_chain_whose_first_step_was_skipped(tmp_path: Path) -> None:
+    """Nothing of it runs, as what came before has failed."""
+    project = project_of(tmp_path, CHAIN.replace('if = "CONDITION"\n', "").replace("exit 0", "exit 3"))
+    done = project.runnable("run", code=1)
+    assert ran(done) == ["before"]
+    assert [line.split(" | ")[1] for line in done.err.splitlines() if line.startswith(("second", "third"))] == [
+        "skip: `before` failed",
+        "skip: `before` failed",
+    ]
+
+
 def test_at_most_so_many_at_a_time(tmp_path: Path) -> None:
     """No more instances than `max-parallel` says are there at the same moment, and all run."""
     pipeline = """

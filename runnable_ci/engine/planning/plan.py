@@ -172,6 +172,7 @@ class PlanState:
         """
         from runnable_ci.engine.planning.branches import OpenStep, first_branches
 
+        step = self._without_what_never_began(step)
         followed = step.branching.follows if step.branching else ()
         known = step._replace(needs=tuple(need for need in step.needs if need not in followed))
         gate = self.gate(known)
@@ -193,6 +194,17 @@ class PlanState:
             self._chosen[step.name] = self.inputs.job.chosen(step.name, [one.key for one in opened.distinct()])
         self._add(opened, 0)
         return opened
+
+    def _without_what_never_began(self, step: Step) -> Step:
+        """Return a step that follows no branches of those that were settled without any: it comes after these."""
+        if step.branching is None or not step.branching.follows:
+            return step
+        follows = {
+            name: last
+            for name, last in step.branching.follows.items()
+            if name in self.open or self.settled.get(name, Outcome.PLANNED) is Outcome.PLANNED
+        }
+        return step._replace(branching=step.branching._replace(follows=follows))
 
     def next_round(self, step: Step) -> bool:
         """Add another round to a step that loops, if there is to be one. Raises `PipelineError`."""

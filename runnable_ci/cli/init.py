@@ -232,6 +232,11 @@ def check(file: Path | None, environ: Mapping[str, str]) -> None:
     project = load_project(file)
     interpreter = check_interpreter(project.pipeline, project.workspace, environ, console.err)
     require_inputs(project, project.pipeline.steps, console.err)
+    if any(executor.project for executor in project.pipeline.executors.values()):
+        from runnable_ci.cli.context import make_options  # few have machines that share no folder with this one
+        from runnable_ci.engine.elsewhere.apart.requirements import require_registry
+
+        require_registry(project, project.pipeline.steps, make_options(None, quiet=True, plain_http=False))
     for warning in expression_warnings(project.pipeline):
         console.err(warning)
     steps, outlined = project.pipeline.steps.values(), project.pipeline.outlined()

@@ -6,7 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
-from cli import Workspace, workspace
+from cli import Workspace, elsewhere, workspace
 
 
 def tree(folder: Path) -> dict[str, tuple[bytes, bool]]:
@@ -65,6 +65,23 @@ def test_submodules(tmp_path: Path) -> None:
     done = project.runnable("checkout", "r", "../part", code=1)
     assert "note: not rebuilt: lib: a submodule: commit " in done.err
     assert tree(tmp_path / "part") == {name: file for name, file in expected.items() if not name.startswith("lib/")}
+
+
+def test_the_remote_of_a_clone_is_a_path(tmp_path: Path) -> None:
+    """The commit comes from there as from a URL; where nothing has it, one line says where it was looked for."""
+    made = workspace(tmp_path, {"runnable.toml": "[steps.a]\nrun = 'true'\n", "a": "a\n"})
+    clone = elsewhere(made, tmp_path)
+    made.write({"a": "later\n"})
+    made.commit()
+    made.runnable("run", "--run-id", "r")
+    shutil.copytree(made.store, clone.store)
+    clone.runnable("checkout", "r", "../rebuilt")
+    assert (tmp_path / "rebuilt/a").read_text() == "later\n"
+    clone.git("remote", "set-url", "origin", "../nowhere")
+    refused = clone.runnable("checkout", "r", "../other", code=1)
+    said = refused.err.splitlines()[0]
+    assert f"not found in any source: {clone.folder}: does not have the commit; " in said
+    assert "nowhere: " in said
 
 
 def test_clean_run_and_no_commit(tmp_path: Path) -> None:

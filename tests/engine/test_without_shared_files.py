@@ -385,9 +385,11 @@ def test_old_letters_are_pruned(served: Served, tmp_path: Path, monkeypatch: pyt
 
 def test_a_commit_that_was_not_pushed(by_ssh: Callable[..., Machines]) -> None:
     """A step whose code the clone can find nowhere fails by that, and how to mend it is said."""
-    near = by_ssh(STEPS).near
+    machines = by_ssh(STEPS)
+    near = machines.near
     near.write({"code.py": f"{CODE}# later"})
     near.commit()
+    machines.far.git("remote", "remove", "origin")
     done = near.runnable("run", "make", "--executor", "far", code=1)
     assert "the code of the run cannot be made from" in done.err
     assert "push the commit" in done.out + done.err
@@ -400,12 +402,39 @@ def test_what_is_missing_is_said_first(by_ssh: Callable[..., Machines]) -> None:
     near.replace("runnable.toml", f'registry = "{machines.registry}"', "")
     refused = near.runnable("run", "--executor", "far", code=2).err
     assert "executor `far` has `project`, so its steps go by a registry: no registry is set" in refused
+    near.runnable("check")  # no step names the executor
+    near.replace("runnable.toml", "[steps.make]", "[steps.make]\nexecutor = 'far'")
+    assert "executor `far` has `project`, so its steps go by a registry" in near.runnable("check", code=2).err
+    near.runnable("check", RUNNABLE_CI_REGISTRY=machines.registry)
+    near.replace("runnable.toml", "executor = 'far'", "")
     near.runnable("run", "--run-id", "here")
     (near.folder / ".git").rename(near.folder / "no-git")
     registry_set = {"RUNNABLE_CI_REGISTRY": machines.registry}
     refused = near.runnable("run", "--executor", "far", code=2, **registry_set).err
     assert "is in no git repository" in refused
     assert [run["run_id"] for run in json.loads(near.runnable("runs", "--json").out)] == ["here"]
+
+
+def test_a_file_that_git_ignores_is_not_there(by_ssh: Callable[..., Machines]) -> None:
+    """It is said before anything runs, with how it gets there; and so it does."""
+    steps = """
+[steps.before]
+run = "touch began"
+[steps.use]
+executor = "far"
+run = "cat data.txt *.md > used"
+catalog = { get = ["data.txt", "*.md"], put = ["used"] }
+"""
+    near = by_ssh(steps, **{"read.md": "read\n"}).near
+    near.write({"data.txt": "data\n"})
+    refused = near.runnable("run", code=2).err
+    assert "step `use` gets `data.txt`, which git ignores: executor `far` has it nowhere" in refused
+    assert 'hint: let a step before it that runs here (executor = "local") `put` it' in refused
+    assert not (near.folder / "began").exists()
+    near.runnable("run", "--executor", "local")
+    near.replace("runnable.toml", 'run = "touch began"', 'run = "touch data.txt"\ncatalog = { put = ["data.txt"] }')
+    near.runnable("run")
+    assert near.read("used") == "data\nread\n"
 
 
 KINDS = f"""

@@ -72,6 +72,25 @@ def test_a_command_starts_ours_as_one_word() -> None:
     assert within.launch(["true"]) == ["ssh", "node", "cd $HOME/x && true"]
 
 
+@pytest.mark.parametrize(
+    "word",
+    [
+        "${CPU}",
+        "${gpu}",
+        "{{cpu}}",
+        '{"cpu":1}',
+        '{"spec":{"cpu":2}}',
+        "{a,b}",
+        "{print}",
+        "{user}",
+        "{1}",
+    ],
+)
+def test_other_braces_are_not_ours(word: str) -> None:
+    """Of shells, templates and JSON: they come to the program as they are."""
+    assert executor(f"command = ['run', '{word}', '{{}}']").launch(["true"]) == ["run", word, "true"]
+
+
 def test_how_it_is_called_there() -> None:
     """A path or a command; and how many steps there are at a time."""
     assert executor('command = "ssh node {}"').program == ()
@@ -148,6 +167,8 @@ def test_files_that_are_used_have_executors_too() -> None:
         (f'[executors.x]\ncommand = "ssh $NODE {{}}"\n{STEP}', "`$NODE` has no meaning here", "sh -c"),
         (f'[executors.x]\ncommand = "ssh n {{}} | cat"\n{STEP}', "`|` has no meaning here", "sh -c"),
         (f"[executors.x]\ncommand = \"ssh 'n {{}}\"\n{STEP}", "no closing quotation", "close the quotation mark"),
+        (f'[executors.x]\ncommand = "srun -c {{cpu}} {{}}"\n{STEP}', "`{cpu}` is no part", "did you mean `cpus`?"),
+        (f'[executors.x]\ncommand = ["srun", "{{MEMORY}}", "{{}}"]\n{STEP}', "`{MEMORY}`", "did you mean `memory`?"),
         (f'[executors.x]\nslurm = {{ partition = "" }}\n{STEP}', "must be a text or a number", ""),
         (f'[executors.x]\nslurm = {{ partition = ["a"] }}\n{STEP}', "must be a text or a number, not a list", ""),
         (f'[executors.x]\nslurm = {{ "--mem" = "1G" }}\n{STEP}', "is not an option of Slurm", "without its dashes"),

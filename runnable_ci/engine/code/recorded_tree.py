@@ -13,6 +13,7 @@ from runnable_ci.runs.reader import suggest_pull
 from runnable_ci.store.local import Layout
 from runnable_ci.store.target import Descriptor
 from runnable_ci.vcs.checkout.rebuild import Bundles, rebuild
+from runnable_ci.vcs.checkout.sources import is_url
 from runnable_ci.vcs.clone import Clone
 from runnable_ci.vcs.git import Git
 
@@ -40,7 +41,7 @@ def rebuild_recorded(
         snapshot = _snapshot(layout, state)
     clone = clone or layout.folder.parent
     # A path of this machine is a source where a remote has it, not where a run from elsewhere says so.
-    urls = [url for url in [code.code_identifier_url] if url and not url.startswith("file:")]
+    urls = [url for url in [code.code_identifier_url] if is_url(url) and not url.startswith("file:")]
     sources: list[Path | str] = [clone, *dict.fromkeys([*urls, *_remotes(clone, environ)])]
     missing = rebuild(snapshot, commit=code.code_identifier, sources=sources, destination=folder, environ=environ)
     return [*dict.fromkeys([*(f"{name}: {reason}" for name, reason in state.omitted.items()), *missing])]
@@ -72,10 +73,14 @@ def dirty_difference(layout: Layout, log: RunLog, folder: Path, *, environ: Mapp
     return Git(str(folder), environ)("diff", *options, "HEAD", KEPT, "--").decode(errors="replace")
 
 
-def _remotes(folder: Path, environ: Mapping[str, str]) -> list[str]:
-    """Return the remotes of the clone that the store is in: the run's own may have moved, or a fork has the commit."""
+def _remotes(folder: Path, environ: Mapping[str, str]) -> list[Path | str]:
+    """Return the remotes of the clone that the store is in: the run's own may have moved, or a fork has the commit.
+
+    One that is a path of this machine is a clone here.
+    """
     try:
-        return [url for url in Clone.around(folder, environ).remote_urls() if "://" in url or "@" in url]
+        clone = Clone.around(folder, environ)
+        return [url if is_url(url) else clone.root / url for url in clone.remote_urls()]
     except CodeIdentityError:  # it is no clone
         return []
 

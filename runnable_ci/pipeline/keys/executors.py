@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from runnable_ci.errors import did_you_mean
+from runnable_ci.pipeline.keys.resources import Share
 from runnable_ci.pipeline.validation import shown
 from runnable_ci.util.text import duration_s
 
@@ -29,6 +31,8 @@ _SLURM_TIME: Final = re.compile(r"[0-9]+(:[0-9]{1,2}){0,2}|[0-9]+-[0-9]{1,2}(:[0
 """Source: `man sbatch`, --time."""
 _SHELL_WORDS: Final = frozenset({"|", "||", "&&", "&", ";", "<", ">", ">>", "2>&1"})
 PLACE_OF_COMMAND: Final = "{}"
+# `${NAME}` is for a shell, `{{name}}` for a template.
+_PLACE_OF_SHARE: Final = re.compile(r"(?<![${])\{([A-Za-z]+)\}(?!\})")
 
 
 class Slurm(NamedTuple):
@@ -146,6 +150,9 @@ def _command(place: Place, table: str, written: str | list[str]) -> tuple[str, .
         hint = 'such as command = "ssh node {}"'
         said = {0: "has no `{}`, where the command of a step is put", 1: "begins with `{}`"}
         raise place.error(table, f"command: {said.get(count, 'has `{}` more than once')}", hint, key="command")
+    for name in (name for word in words for name in _PLACE_OF_SHARE.findall(word) if name not in Share._fields):
+        if hint := did_you_mean(name.lower(), Share._fields):  # any other may be for the program that is started
+            raise place.error(table, f"command: `{{{name}}}` is no part of `resources`", hint, key="command")
     return tuple(words)
 
 

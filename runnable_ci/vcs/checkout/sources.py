@@ -22,6 +22,11 @@ _SUBMODULE_URL: Final = re.compile(r"(https|ssh)://.+|[A-Za-z0-9._][A-Za-z0-9._-
 _URL: Final = re.compile(r"(https|ssh|file)://.+|[A-Za-z0-9._][A-Za-z0-9._-]*@[A-Za-z0-9._-]+:.+")
 
 
+def is_url(source: str) -> bool:
+    """Return whether code is fetched from there, by https, ssh or a file URL."""
+    return _URL.fullmatch(source) is not None
+
+
 def safe_parts(path: str) -> list[str]:
     """Return the parts of a path from elsewhere. Raises `UnsafePathError` outside of the tree, or inside `.git`."""
     parts = path.split("/")
@@ -39,7 +44,7 @@ def begin(git: Git, commit: str, sources: Sequence[Path | str], form: Format) ->
         raise CodeIdentityError(f"{commit[:100]!r} is not a commit", hint="a commit has 40 or 64 hex digits")
     git("init", "--quiet", "--template=", f"--object-format={form}")
     git("config", "core.autocrlf", "false")  # bytes are as they were, whatever the user's own settings
-    if url := next((source for source in sources if isinstance(source, str) and _URL.fullmatch(source)), ""):
+    if url := next((source for source in sources if isinstance(source, str) and is_url(source)), ""):
         git("remote", "add", "origin", url)
     if not commit:
         return
@@ -48,11 +53,12 @@ def begin(git: Git, commit: str, sources: Sequence[Path | str], form: Format) ->
         try:
             _fetch(git, commit, source)
         except CodeIdentityError as error:
-            refusals.append(f"{source}: {error.message}" if isinstance(source, Path) else error.message)
+            why = " ".join(error.message.split())
+            refusals.append(f"{source}: {why}" if isinstance(source, Path) else why)
         else:
             return
     raise CodeIdentityError(
-        f"commit {commit} not found in any source" + "".join(f"\n  {refusal}" for refusal in refusals),
+        f"commit {commit} not found in any source: {'; '.join(refusals)}",
         hint="run this in a clone that has the commit (`git fetch --unshallow` completes a shallow one)",
     )
 
@@ -96,7 +102,7 @@ def _fetch(git: Git, commit: str, source: Path | str) -> None:
         sender = f"GIT_ALLOW_PROTOCOL={NO_PROTOCOL} git -c uploadpack.allowAnySHA1InWant=true upload-pack"
         git(*fetch, f"--upload-pack={sender}", folder, commit)
         return
-    if not _URL.fullmatch(source):
+    if not is_url(source):
         raise CodeIdentityError("code is fetched by https, ssh or file URLs only")
     try:
         git(*fetch, source, commit)

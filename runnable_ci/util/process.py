@@ -104,6 +104,12 @@ class Supervisor:
         if end >= 0:
             os.close(end)
 
+    def end_for_good(self) -> None:
+        """Kill all processes; none is started any more, and no `run` returns: this program is about to end."""
+        self._lock.acquire()
+        self.cancel(signal.SIGKILL)
+        self.cancel(signal.SIGKILL)
+
     def run(
         self,
         argv: Sequence[str],
@@ -153,8 +159,9 @@ class Supervisor:
                 _abandon(process)
             raise
         finally:
-            self._groups.discard(process.pid)
-            self._running.discard(token)
+            with self._lock:
+                self._groups.discard(process.pid)
+                self._running.discard(token)
 
     def _start(self, argv: Sequence[str], cwd: Path, env: Mapping[str, str], token: object) -> subprocess.Popen[bytes]:
         try:

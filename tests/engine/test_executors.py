@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Iterator
@@ -13,7 +14,11 @@ from cli import Workspace, workspace
 from sshd import Ssh, ssh_server
 from support import wait_until
 
+from runnable_ci.engine.elsewhere.life import GRACE_S
+from runnable_ci.runs.elsewhere.places import ElsewhereFolder
 from runnable_ci.runs.model import StepAttempt
+from runnable_ci.store.local import Layout
+from runnable_ci.util.process import start_time
 
 FILES = {
     "runnable.toml": """
@@ -178,6 +183,7 @@ def test_a_lost_worker(ssh: Ssh, tmp_path: Path) -> None:
     begun = project.folder.parent / "begun"
     with project.start("run", "--run-id", "r") as process:
         wait_until(begun.exists, "the step runs elsewhere")
+        os.kill(taken_by(project), signal.SIGKILL)
         ssh.cut()
     assert process.returncode == 1
     lost = attempt_at(project, "slow", "r")
@@ -187,6 +193,80 @@ def test_a_lost_worker(ssh: Ssh, tmp_path: Path) -> None:
     (project.folder.parent / "go").touch()
     project.runnable("retry", "r")
     assert begun.read_text() == "begin\n" * 2
+
+
+@pytest.mark.promise
+@pytest.mark.parametrize("is_driver_killed", [False, True])
+def test_a_cut_connection(ssh: Ssh, tmp_path: Path, *, is_driver_killed: bool) -> None:
+    """A worker that outlives what started it goes on, its attempt counts, and nothing runs beside it."""
+    toml = SLOW.replace('catalog = {{ put = ["out.txt"] }}', 'catalog = {{ put = ["out.txt"] }}\n    attempts = 2')
+    project = project_on(ssh, tmp_path, toml)
+    begun = project.folder.parent / "begun"
+    with project.start("run", "--run-id", "r") as process:
+        wait_until(begun.exists, "the step runs elsewhere")
+        if is_driver_killed:
+            process.send_signal(signal.SIGKILL)
+        ssh.cut()
+        if not is_driver_killed:
+            time.sleep(GRACE_S + 3)
+            (project.folder.parent / "go").touch()
+    if is_driver_killed:
+        with project.start("retry", "r") as process:
+            time.sleep(GRACE_S + 3)
+            (project.folder.parent / "go").touch()
+    assert process.returncode == 0
+    assert begun.read_text() == "begin\n"
+    assert [len(step.attempts) for step in project.log("r").steps.values()] == [1, 1]
+    assert project.read("out.txt") == "x\ny\n"
+
+
+@pytest.mark.promise
+def test_a_worker_that_was_given_up(ssh: Ssh, tmp_path: Path) -> None:
+    """One that comes back to life ends its step at once, and undoes nothing of the attempt that took its place."""
+    project = project_on(ssh, tmp_path, SLOW)
+    begun, out = project.folder.parent / "begun", project.folder / "out.txt"
+    with project.start("run", "--run-id", "r") as process:
+        wait_until(begun.exists, "the step runs elsewhere")
+        worker = taken_by(project)
+        os.kill(worker, signal.SIGSTOP)
+        ssh.cut()
+    assert process.returncode == 1
+    assert attempt_at(project, "slow", "r").message.startswith("lost on node")
+    with project.start("retry", "r") as retry:
+        wait_until(lambda: begun.read_text() == "begin\n" * 2, "the step runs again")
+        os.kill(worker, signal.SIGCONT)
+        wait_until(lambda: not start_time(worker), "the first worker leaves")
+        assert out.read_text() == "x\n"
+        (project.folder.parent / "go").touch()
+    assert retry.returncode == 0
+    assert out.read_text() == "x\ny\n"
+
+
+def test_an_executor_that_is_gone(ssh: Ssh, tmp_path: Path) -> None:
+    """What it runs is ended before the step runs somewhere else."""
+    project = project_on(ssh, tmp_path, SLOW)
+    begun = project.folder.parent / "begun"
+    with project.start("run", "--run-id", "r") as process:
+        wait_until(begun.exists, "the step runs elsewhere")
+        process.send_signal(signal.SIGKILL)
+    worker = taken_by(project)
+    project.replace("runnable.toml", "executors.node", "executors.other")
+    project.replace("runnable.toml", 'executor = "node"', 'executor = "other"')
+    with project.start("retry", "r") as retry:
+        wait_until(lambda: begun.read_text() == "begin\n" * 2, "the step runs again")
+        assert not start_time(worker)
+        (project.folder.parent / "go").touch()
+    assert retry.returncode == 0
+    first, second = project.log("r").steps["slow"].attempts
+    assert first.message == "lost on node: its executor is in the pipeline file no more"
+    assert second.executor == "other"
+
+
+def taken_by(project: Workspace) -> int:
+    """Return the worker that runs the slow step."""
+    folder = ElsewhereFolder.of(Layout(project.store), "r").attempt("slow.1")
+    wait_until(folder.life.exists, "its worker lives")
+    return int(folder.noted("taken")["pid"])
 
 
 def test_cancelled(ssh: Ssh, tmp_path: Path) -> None:

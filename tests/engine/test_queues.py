@@ -43,6 +43,9 @@ class Noting:
 
     def reason(self, worker: str) -> str | None: ...
 
+    def awaited(self, handles: Sequence[Handle]) -> str:
+        return f"{len(handles)} workers"
+
     def withdraw(self, handles: Collection[Handle]) -> None:
         self.withdrawn += [it.worker for it in handles]
 
@@ -156,6 +159,18 @@ def test_what_is_not_needed_is_called_back(tmp_path: Path, monkeypatch: pytest.M
     assert it.look(0.1) == []
     assert not it.queue.refusal()
     assert it.look(PATIENCE_S) == [(1, False)]
+
+
+def test_what_is_awaited_is_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not before a while, not for workers that came, and not again."""
+    it = waiting(tmp_path, monkeypatch)
+    it.queue.workers = {name: Handle(name, "it") for name in ("first", "second")}
+    it.queue.prove("first", {})
+    said = []
+    for now_s in (100.0, 104.0, 105.0, 106.0, 200.0):
+        it.now_s = now_s
+        said.append(it.queue.news([100.0, 103.0]))
+    assert said == ["", "", "1 workers", "", ""]
 
 
 def test_a_worker_that_left_has_not_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

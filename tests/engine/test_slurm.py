@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import signal
 import subprocess
@@ -219,6 +220,56 @@ def test_scancel(slurm: Slurm, tmp_path: Path) -> None:
     assert "CANCELLED" in lost.message
     go(project)
     project.runnable("retry", "r")
+
+
+def kill(slurm: Slurm, *programs: str) -> None:
+    """Kill all processes of these programs on the cluster."""
+    for pid in slurm.processes():
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        if any(program.encode() in words for program in programs):
+            os.kill(pid, signal.SIGKILL)
+
+
+def test_a_worker_without_srun(slurm: Slurm, tmp_path: Path) -> None:
+    """A worker that lives without the `srun` that started it continues, and its attempt counts."""
+    project = project_on(slurm, tmp_path, SLOW)
+    with project.start("run", "--run-id", "r") as process:
+        wait_until(begun(project).exists, "the step runs")
+        kill(slurm, "srun")
+        time.sleep(12)
+        go(project)
+    assert process.returncode == 0
+    assert begun(project).read_text() == "begin\n"
+    wait_until(lambda: not slurm.jobs(), "no job is left", timeout_s=30)
+
+
+def test_an_allocation_that_only_stands(slurm: Slurm, tmp_path: Path) -> None:
+    """It is no worker: what was in it is lost, and it is given back."""
+    project = project_on(slurm, tmp_path, SLOW)
+    with project.start("run", "--run-id", "r") as process:
+        wait_until(begun(project).exists, "the step runs")
+        [job] = slurm.jobs()
+        kill(slurm, "srun")
+        kill(slurm, "attempt", "bash")
+        assert process.wait(timeout=60) == 1
+    assert f"Slurm says that job {job} stands without its step" in is_lost(project, process.returncode).message
+    wait_until(lambda: not slurm.jobs(), "no job is left", timeout_s=30)
+    go(project)
+    project.runnable("retry", "r")
+
+
+def test_a_job_that_waits(slurm: Slurm, tmp_path: Path) -> None:
+    """What Slurm lets wait for longer than a moment is said once, with its reason."""
+    toml = SLOW.replace('executor = "cluster"', 'executor = "cluster"\n    resources = { cpus = 64 }')
+    project = project_on(slurm, tmp_path, toml)
+    with project.start("run", "--run-id", "r") as process:
+        wait_until(lambda: "PENDING" in slurm.jobs().values(), "a job waits", timeout_s=30)
+        [job] = slurm.jobs()
+        time.sleep(15)
+        process.send_signal(signal.SIGINT)
+        said = b"".join(process.communicate()).decode()
+    assert said.count(f"waits for Slurm: job {job} PENDING (PartitionConfig)") == 1
+    wait_until(lambda: not slurm.jobs(), "no job is left", timeout_s=30)
 
 
 def test_a_controller_that_is_stopped(slurm: Slurm, tmp_path: Path) -> None:

@@ -89,10 +89,12 @@ def run_far(
     supervisor: Supervisor,
     environ: Mapping[str, str],
     environments: StepEnvironments,
+    *,
+    end: Callable[[], bool],
 ) -> None:
     """Run an attempt, and seal its fragment, unless the other side has given it up meanwhile.
 
-    `environ` are the variables of this machine.
+    `environ` are the variables of this machine; `end` says that the attempt is over, and returns whether it counts.
     """
     layout, reporter = Layout(setting.store), MessageReporter(folder.messages)
     with closing(reporter), temporary_folder(layout.temporaries) as scratch:
@@ -121,7 +123,7 @@ def run_far(
             with suppress(OSError):  # what cannot be recorded stops no run
                 # Within the block, so that attempts beside this one hear what is looked at for it.
                 environment = environments.of(ticket.step, containers)
-        if folder.end("far"):
+        if end():
             seal(_fragment(result, environment), folder.fragment, through=layout.temporaries)
 
 

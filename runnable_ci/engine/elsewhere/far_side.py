@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from runnable_ci.engine.elsewhere.far_attempt import Repeating, environments_of, run_far
+from runnable_ci.engine.elsewhere.life import SIGN_LOOK_S, Sign
 from runnable_ci.engine.elsewhere.tickets import Setting, Ticket, read_private
 from runnable_ci.engine.provenance.step_environments import StepEnvironments
 from runnable_ci.errors import RunnableError, StoreError
@@ -98,6 +99,7 @@ class Worker:
     def _run(self, folder: AttemptFolder, environ: Mapping[str, str]) -> bool:
         """Run an attempt; whether another one may follow."""
         supervisor = Supervisor()
+        sign = Sign(folder, supervisor)
         try:
             ticket = read_private(folder.ticket, Ticket)
             setting = read_private(self.queue.whole.setting(_invocation_of(folder, ticket)), Setting)
@@ -105,13 +107,15 @@ class Worker:
             console.err(str(e))
             return False
         stopping = Repeating(_Stopping(folder.stop, supervisor).look, every_s=_STOP_LOOK_S)
-        with closing(supervisor), cancelling(supervisor.cancel), stopping:
+        living = Repeating(sign.look, every_s=SIGN_LOOK_S)
+        with closing(supervisor), living, cancelling(supervisor.cancel), stopping:
             try:
-                run_far(setting, ticket, folder, supervisor, environ, self._environments(setting, environ))
+                environments = self._environments(setting, environ)
+                run_far(setting, ticket, folder, supervisor, environ, environments, end=sign.end)
             except (RunnableError, OSError) as e:
                 message = e.message if isinstance(e, RunnableError) else str(e)
                 ticket.attempt.end("failed", f"the worker failed: {message}")
-                if folder.end("far"):
+                if sign.end():
                     failed = Fragment(step=ticket.step.name, attempt=ticket.attempt, host=socket.gethostname())
                     seal(failed, folder.fragment, through=self.layout.temporaries)
         return supervisor.cancelled_by is None or folder.stop.exists()

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Final
 
 from runnable_ci.engine.attempt import AttemptResult
+from runnable_ci.engine.elsewhere.life import LifeSeen
 from runnable_ci.engine.elsewhere.messages import MessageReader
 from runnable_ci.errors import RunnableError
+from runnable_ci.pipeline.keys.resources import Share
 from runnable_ci.pipeline.step import Step
 from runnable_ci.runs.checkpoints.contents import remove as remove_checkpoint
 from runnable_ci.runs.checkpoints.in_workspace import end as end_checkpoint
@@ -92,8 +94,8 @@ class Flight:
     """An earlier invocation began it."""
     worker: str = ""
     """Who has it; empty as long as it waits."""
-    gone_since_s: float | None = None
-    """When its worker was first found to be gone."""
+    life: LifeSeen | None = None
+    """The sign of life of its worker, once no launcher leads to that any more."""
     stopped_s: float | None = None
     """When it was asked to end."""
     landed_s: float | None = None
@@ -114,6 +116,20 @@ class Flight:
             if patterns:
                 before = of.catalog.files.find(patterns, is_strict=False).all_names()
                 of.catalog.products.begin(title, patterns, before)
+
+    def prepare(self, share: Share, setting: int) -> None:
+        """Make its folder, before anyone may take its ticket."""
+        shutil.rmtree(self.folder.path, ignore_errors=True)
+        self.folder.path.mkdir(mode=0o700)
+        self.folder.note(
+            "note",
+            step=self.step.name,
+            attempt=self.attempt.attempt_number,
+            executor=self.executor,
+            queue=self.queue,
+            share=list(share),
+            setting=setting,
+        )
 
     def taken(self) -> bool:
         """Return whether a worker has it, and know which."""

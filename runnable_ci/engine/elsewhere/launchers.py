@@ -72,6 +72,9 @@ class Launcher(Protocol):
     def reason(self, worker: str) -> str | None:
         """Return why a scheduler ended a worker: empty where it did not, None where there is no scheduler."""
 
+    def awaited(self, handles: Sequence[Handle]) -> str:
+        """Return what workers that have not begun wait for; empty where no scheduler has them wait."""
+
     def withdraw(self, handles: Collection[Handle]) -> None:
         """Let go of those workers that have not begun."""
 
@@ -134,6 +137,10 @@ class CommandLauncher:
     def reason(self, worker: str) -> str | None:  # noqa: ARG002 - whichever it is
         """Return None: a command has no scheduler."""
         return None
+
+    def awaited(self, handles: Sequence[Handle]) -> str:  # noqa: ARG002 - whichever they are
+        """Return nothing: a command has no scheduler."""
+        return ""
 
     def withdraw(self, handles: Collection[Handle]) -> None:
         """Do nothing: a command begins at once."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 from runnable_ci.engine.attempt import AttemptResult, ExecutionContext
 from runnable_ci.engine.elsewhere.flights import Flight
 from runnable_ci.engine.elsewhere.launchers import CommandLauncher, Launcher
+from runnable_ci.engine.elsewhere.life import LifeSeen
 from runnable_ci.engine.elsewhere.messages import MessageReader
 from runnable_ci.engine.elsewhere.queues import Queue, queue_name
 from runnable_ci.engine.elsewhere.slurm import SlurmLauncher
@@ -43,8 +44,6 @@ if TYPE_CHECKING:
 _TICK_S: Final = 0.02
 _CALM_TICK_S: Final = 0.2
 _CALM_AFTER_S: Final = 10.0
-_UNSEALED_S: Final = 30.0
-"""How long a worker that is gone may have been about to seal one."""
 _STOP_S: Final = 30.0
 """How long an attempt may take to end that was asked to, before its worker is ended."""
 
@@ -205,20 +204,10 @@ class AttemptsElsewhere:
                 return
         queue = self._queue(flight.queue, flight.executor, share)
         queue.open()
-        shutil.rmtree(flight.folder.path, ignore_errors=True)
-        flight.folder.path.mkdir(mode=0o700)
         setting = self.folder.setting(self.setting.invocation)
         if not setting.exists():
             write_private(setting, self.setting)
-        flight.folder.note(
-            "note",
-            step=flight.step.name,
-            attempt=flight.attempt.attempt_number,
-            executor=flight.executor,
-            queue=queue.name,
-            share=list(share),
-            setting=self.setting.invocation,
-        )
+        flight.prepare(share, self.setting.invocation)
         write_private(queue.tickets / flight.products.title, ticket)
         self._flights[flight.products.title] = flight
         self._waiting_s[flight.products.title] = time.monotonic()
@@ -228,7 +217,11 @@ class AttemptsElsewhere:
         title, noted = flight.products.title, flight.folder.noted("note")
         self._flights[title] = flight
         if flight.executor not in self.executors or not noted:
-            return self._give(flight, flight.lost("its executor is in the pipeline file no more"))
+            flight.why = "its executor is in the pipeline file no more"
+            if self._call_back(flight):
+                self._give(flight, flight.lost(flight.why))
+            flight.folder.end("near")  # a worker that has it leaves by that
+            return
         try:
             share = Share(*map(int, noted.get("share", ())))
         except (TypeError, ValueError):
@@ -236,10 +229,9 @@ class AttemptsElsewhere:
         queue = self._queue(flight.queue, flight.executor, share)
         queue.attach()
         if not flight.taken() and self._call_back(flight):  # else it would run what the files here are by now
-            return self._give(flight, flight.lost("no worker had begun it"))
-        if not flight.worker:
+            self._give(flight, flight.lost("no worker had begun it"))
+        elif not flight.worker:
             self._waiting_s[title] = time.monotonic()
-        return None
 
     def _queue(self, name: str, executor_name: str, share: Share) -> Queue:
         if name not in self._queues:
@@ -287,6 +279,8 @@ class AttemptsElsewhere:
                 self._hold(flight, self.context.budget)
         for queue in self._queues.values():
             self._look_at(queue)
+        for flight in [it for it in self._flights.values() if it.queue not in self._queues]:
+            self._may_be_lost(flight, flight.why)
         return moved
 
     def _look_at(self, queue: Queue) -> None:
@@ -294,14 +288,17 @@ class AttemptsElsewhere:
         titles = [title for title, it in self._flights.items() if it.queue == queue.name]
         waiting = [title for title in titles if title in self._waiting_s]
         queue.look(has_waiting=bool(waiting))
+        queue.see_off({self._flights[title].worker for title in titles})
         for flight in [self._flights[title] for title in titles]:
             if flight.taken() and flight.worker not in queue.workers:
-                self._may_be_lost(flight, queue)
+                self._may_be_lost(flight, queue.last_words)
         if waiting and not self.context.supervisor.cancelled_by:
             if why := queue.refusal():
                 self._refuse(waiting, why)
             else:
                 queue.start_missing([self._waiting_s[title] for title in waiting])
+                if news := queue.news([self._waiting_s[title] for title in waiting]):
+                    self.context.printer.say(f"waits for {news}", step=self._flights[waiting[0]].step.shown)
         elif not waiting:
             queue.withdraw()
 
@@ -320,18 +317,17 @@ class AttemptsElsewhere:
         result.forget = flight.forget
         self.tell(flight.step.name, result)
 
-    def _may_be_lost(self, flight: Flight, queue: Queue) -> None:
-        """Give an attempt up whose worker is gone and that left no fragment for a while."""
-        moment = time.monotonic()
-        if flight.gone_since_s is None:
-            flight.gone_since_s, flight.why = moment, queue.last_words
-        gone_s = moment - flight.gone_since_s
-        if gone_s < queue.grace_s or not (flight.folder.end("near") or gone_s > _UNSEALED_S):
-            return
-        if flight.stopped_s is not None:
-            self._give(flight, flight.lost("cancelled", "cancelled"))
-        else:
-            self._give(flight, flight.lost(flight.why or "its worker is gone"))
+    def _may_be_lost(self, flight: Flight, why: str) -> None:
+        """Give an attempt up whose launcher is gone, and whose worker neither lives nor left a fragment."""
+        if flight.life is None:
+            flight.life, flight.why = LifeSeen(flight.folder), why or "its worker is gone"
+        found = flight.life.look()
+        if found == "lost":
+            why = self._reason(flight.queue, flight.worker) or flight.why  # the scheduler may have found out by now
+            is_stopped = flight.stopped_s is not None
+            self._give(flight, flight.lost("cancelled", "cancelled") if is_stopped else flight.lost(why))
+        elif found == "lives":
+            self.context.printer.say("its launcher has ended, its worker continues", step=flight.step.shown)
 
     def _refuse(self, waiting: Collection[str], why: str) -> None:
         """Fail attempts for which no worker can be started."""
@@ -373,12 +369,15 @@ class AttemptsElsewhere:
             queue = self._queues.get(flight.queue)
             if queue and (handle := queue.workers.get(flight.worker)):
                 queue.launcher.stop([handle])
+            elif flight.taken():
+                flight.folder.end("near")  # its worker ends the step by that
 
     def _end(self) -> None:
         """Have all workers end: those that are idle by themselves, others at once."""
         for queue in self._queues.values():
             queue.close()
             queue.withdraw(at_once=True)
+            queue.see_off(())
         busy = {it.worker for it in self._flights.values() if it.worker}
         for flight in self._flights.values():
             if flight.folder.path.exists():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import time
 from collections.abc import Collection, Mapping
@@ -19,6 +20,8 @@ PATIENCE_S: Final = 2.0
 """How long an attempt waits for a worker that is there, before there is another one."""
 _SETTLED_S: Final = 0.1
 """So long no attempt has come when those that came together are counted."""
+_TELL_S: Final = 5.0
+"""How long attempts wait until it is said for what."""
 _STARTS_MAX: Final = 3
 """So many workers in a row may end without having taken anything."""
 
@@ -43,11 +46,13 @@ class Queue:
     failed_starts: int = 0
     """How many in a row ended without that."""
     last_words: str = ""
+    gone: dict[str, Handle] = field(default_factory=dict)
+    """Workers that are gone, and whose scheduler may keep something for them."""
     looked_s: float = 0.0
+    news_s: float = 0.0
+    """When it was last asked what workers wait for; infinite once that was said."""
     waited_s: float = 0.0
     """When an attempt was last seen to wait."""
-    grace_s: float = 5.0
-    """How long a fragment may take to be seen here once its worker is gone: a shared folder may lag."""
 
     @property
     def tickets(self) -> Path:
@@ -86,11 +91,30 @@ class Queue:
             return
         self.looked_s = moment
         for worker, why in self.launcher.alive(list(self.workers.values())).items():
-            del self.workers[worker]
+            handle = self.workers.pop(worker)
+            if not self.folder.has_left(worker):
+                self.gone[worker] = handle
             self.has_first = bool(self.workers) and self.has_first
             if worker not in self.proven and not self.folder.has_left(worker):
                 self.failed_starts += has_waiting
             self.last_words = why
+
+    def see_off(self, holding: Collection[str]) -> None:
+        """Have nothing kept for workers that are gone, but for those that hold an attempt: they may be alive."""
+        if over := [handle for worker, handle in self.gone.items() if worker not in holding]:
+            self.gone = {worker: handle for worker, handle in self.gone.items() if worker in holding}
+            self.launcher.stop(over)
+
+    def news(self, waiting_s: Collection[float]) -> str:
+        """Return what workers wait for that do not come, once; empty as long as nobody knows."""
+        moment = time.monotonic()
+        if moment - max(min(waiting_s), self.news_s) < _TELL_S:
+            return ""
+        self.news_s = moment
+        coming = [handle for worker, handle in self.workers.items() if worker not in self.proven]
+        news = self.launcher.awaited(coming) if coming else ""
+        self.news_s = math.inf if news else moment
+        return news
 
     def refusal(self) -> str:
         """Return why no worker can be started; empty as long as one may be."""

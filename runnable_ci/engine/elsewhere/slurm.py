@@ -8,7 +8,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from runnable_ci.engine.elsewhere.launchers import CommandLauncher, Handle, worker_command
 from runnable_ci.errors import StepError
@@ -39,6 +39,8 @@ class SlurmLauncher(CommandLauncher):
     look_s: float = 0.5
     _asked_s: float = 0.0
     _withdrawn: set[str] = field(default_factory=set)
+    _alone: set[str] = field(default_factory=set)
+    """Workers to which no `srun` here leads: nothing gives their allocation back."""
     _jobs: dict[str, str] = field(default_factory=dict)
     """Job, or task of an array → its state, when it was asked for last."""
 
@@ -119,19 +121,26 @@ class SlurmLauncher(CommandLauncher):
         self.supervisor.reap()
         unsure = [it for it in handles if not self.runs(it)]
         left = {it.worker: "" for it in unsure if self.folder.has_left(it.worker)}
+        if standing := [it for it in unsure if it.worker in left and it.worker in self._alone]:
+            self.stop(standing)
+        self._alone.update(it.worker for it in unsure if it.worker not in left and not it.job)
         if len(left) == len(unsure) or time.monotonic() - self._asked_s < _LOOK_S:
             return left
         self._asked_s = time.monotonic()
         if (listed := self._listed()) is None:
             return left  # what the controller does not say is no reason to give work up
-        running = {word for name, state, job_name in listed if state not in _OVER for word in (name, job_name)}
+        # A worker is a task of an array or a job step: an allocation that only stands is none.
+        running = {it.name if it.is_step else it.job for it in listed if it.state not in _OVER}
         gone = [it for it in unsure if it.worker not in left and not {it.job, _job_name(it.worker)} & running]
-        return left | {it.worker: "" if it.worker in self._withdrawn else self._why(it) for it in gone}
+        kept = {it.name: it.job for it in listed if not it.is_step and it.state not in _OVER}
+        return left | {it.worker: "" if it.worker in self._withdrawn else self._why(it, kept) for it in gone}
 
-    def _why(self, handle: Handle) -> str:
+    def _why(self, handle: Handle, kept: Mapping[str, str]) -> str:
         """Return why a worker is gone, as Slurm and its own process say."""
-        said = self.last_lines(handle.worker)
-        return "; ".join(filter(None, (self._described(handle.job or self._job_of(handle.worker)), said)))
+        described = self._described(handle.job or self._job_of(handle.worker))
+        if not described and not handle.job and (job := kept.get(_job_name(handle.worker))):
+            described = f"Slurm says that job {job} stands without its step"
+        return "; ".join(filter(None, (described, self.last_lines(handle.worker))))
 
     def reason(self, worker: str) -> str | None:
         """Return what Slurm says of a worker's job that did not end by itself; empty where it says nothing."""
@@ -158,6 +167,15 @@ class SlurmLauncher(CommandLauncher):
         """Know the job in which a worker found itself."""
         self._jobs[worker] = job.get("SLURM_JOB_ID", "")
 
+    def awaited(self, handles: Sequence[Handle]) -> str:
+        """Return the first job that is pending, and why; within an allocation what `srun` says of its step."""
+        known = {it.job for it in handles if it.job} | {_job_name(it.worker) for it in handles}
+        for listed in self._listed() or ():
+            if listed.state == "PENDING" and {listed.job, listed.name} & known:
+                return f"Slurm: job {listed.job} PENDING ({listed.reason})"
+        said = self.last_lines(handles[0].worker) if self.is_inside else ""
+        return f"Slurm: {said}" if said else ""
+
     def withdraw(self, handles: Collection[Handle]) -> None:
         """Cancel jobs that are pending."""
         if jobs := [it.job for it in handles if it.job]:
@@ -166,23 +184,35 @@ class SlurmLauncher(CommandLauncher):
 
     def stop(self, handles: Collection[Handle]) -> None:
         """Cancel the jobs and job steps of workers, and end the processes that lead to them."""
-        names = {_job_name(it.worker) for it in handles}
+        names = {_job_name(it.worker) for it in handles if not it.job}  # an array has the name of its first task
         jobs = [it.job for it in handles if it.job]
-        jobs += [name for name, _, job_name in self._listed() or () if job_name in names]
+        jobs += [it.job for it in self._listed() or () if it.name in names]
         if jobs:
             self._ask(["scancel", *dict.fromkeys(jobs)])
         super(SlurmLauncher, self).stop(handles)  # a class with slots has no cell for the short form
 
-    def _listed(self) -> list[list[str]] | None:
-        """Return the user's jobs and their steps as `ID STATE NAME`; None where Slurm does not say."""
-        listed = self._ask(["squeue", "--me", "--noheader", "--array", "--format=%i %T %j"])
-        steps = self._ask(["squeue", "--me", "--noheader", "--steps", "--format=%i RUNNING %j"])
+    def _listed(self) -> list[_Listed] | None:
+        """Return the user's jobs and their steps; None where Slurm does not say."""
+        listed = self._ask(["squeue", "--me", "--noheader", "--array", "--format=%i %T %r|%j"])
+        steps = self._ask(["squeue", "--me", "--noheader", "--steps", "--format=%i RUNNING |%j"])
         if listed is None or steps is None:
             return None
-        lines = (line.split(maxsplit=2) for line in f"{listed}\n{steps}".splitlines())
-        return [line for line in lines if len(line) == 3]
+        found = [(_LISTED.fullmatch(line), False) for line in listed.splitlines()]
+        found += [(_LISTED.fullmatch(line), True) for line in steps.splitlines()]
+        return [_Listed(line[1], line[2], line[3], line[4], is_step) for line, is_step in found if line]
 
 
+class _Listed(NamedTuple):
+    """What `squeue` says of a job, a task of an array, or a job step."""
+
+    job: str
+    state: str
+    reason: str
+    name: str
+    is_step: bool
+
+
+_LISTED: Final = re.compile(r"(\S+) (\S+) ([^|]*)\|(.*)")
 _OF_STEPS: Final = frozenset({"gres", "gpus", "cpu-bind", "constraint", "exclusive", "mpi", "export", "label"})
 """Options that a step in an allocation takes as well. Source: srun(1)."""
 

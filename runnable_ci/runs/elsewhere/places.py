@@ -7,7 +7,7 @@ Both sides write there, this program on this machine and a worker of it on anoth
     queues/QUEUE/closed       no more will come
     workers/WORKER.json       how to ask whether a worker runs; WORKER.out: what it printed; WORKER.left: it had
                               nothing more to do
-    attempts/STEP.ATTEMPT/    note, ticket, taken, messages, fragment, ended, stop
+    attempts/STEP.ATTEMPT/    note, ticket, taken, life, messages, fragment, ended, stop
 
 An attempt's folder is there from before its ticket until its end is recorded.
 """
@@ -56,6 +56,11 @@ class AttemptFolder(NamedTuple):
     def fragment(self) -> Path:
         """The sealed result."""
         return self.path / "fragment"
+
+    @property
+    def life(self) -> Path:
+        """Changes about each second as long as a worker has the attempt."""
+        return self.path / "life"
 
     @property
     def stop(self) -> Path:

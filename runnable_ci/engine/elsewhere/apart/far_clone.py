@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -187,7 +188,7 @@ def _run(
         setting = _setting(letter, place, options, redactor)
         _bring_files(letter.run_id, ticket, place)
         environments = environments_of(setting, options.environ)
-        run_far(setting, ticket, folder, supervisor, options.environ, environments)
+        run_far(setting, ticket, folder, supervisor, options.environ, environments, end=partial(folder.end, "far"))
         fragment = read_fragment(folder.fragment)
         if fragment is None:
             raise StoreError("it left no result")

@@ -86,7 +86,6 @@ class ApartQueue(Queue):
     """Worker → its attempt."""
     is_away: bool = False
     """Whether it was said that the registry cannot be asked."""
-    grace_s: float = 0.0
 
     def start_missing(self, waiting_s: Collection[float]) -> None:  # noqa: ARG002 - each has a worker of its own
         """Send the attempts that wait, as many as may run at a time, and a few at once."""

@@ -319,6 +319,8 @@ class AttemptsElsewhere:
 
     def _may_be_lost(self, flight: Flight, why: str) -> None:
         """Give an attempt up whose launcher is gone, and whose worker neither lives nor left a fragment."""
+        if flight.folder.fragment.exists():
+            return  # it counts, and is taken at the next look
         if flight.life is None:
             flight.life, flight.why = LifeSeen(flight.folder), why or "its worker is gone"
         found = flight.life.look()

@@ -344,7 +344,8 @@ def test_a_cancelled_job(tmp_path: Path, served: Served) -> None:
     repository = Repository(tmp_path, served.repository(), {"runnable.toml": SLOW})
     action, project = repository.job()
     process = action.start("run")
-    wait_until(lambda: "started" in "".join(p.read_text() for p in project.store.rglob("slow.1.log")), "the step")
+    said = project.store / "runs/train-1000/logs/slow.1.log"
+    wait_until(lambda: said.exists() and "started" in said.read_text(), "the step")
     ended, by = action.cancel("run", process)
     assert by.name == "SIGINT", ended.text
     assert ended.code == 130
@@ -367,7 +368,8 @@ def test_a_killed_job(tmp_path: Path, served: Served) -> None:
     repository = Repository(tmp_path, served.repository(), {"runnable.toml": SLOW})
     action, project = repository.job()
     process = action.start("run")
-    wait_until(lambda: "started" in "".join(p.read_text() for p in project.store.rglob("slow.1.log")), "the step")
+    said = project.store / "runs/train-1000/logs/slow.1.log"
+    wait_until(lambda: said.exists() and "started" in said.read_text(), "the step")
     process.kill()
     process.communicate(timeout=30)
     action.outputs["run"] = {"run-id": "train-1000"}

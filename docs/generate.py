@@ -26,6 +26,7 @@ from runnable_ci.pipeline.keys.tables import (
     InputConfig,
     PutConfig,
     ResourcesConfig,
+    RunnerConfig,
     WorkflowConfig,
 )
 from runnable_ci.pipeline.schema import PipelineConfig, StepConfig
@@ -96,6 +97,7 @@ def _pipeline_file() -> str:
         "`catalog`": CatalogConfig,
         "An entry of `put`": PutConfig,
         "`resources`": ResourcesConfig,
+        "`runs-on`": RunnerConfig,
         "`[executors.NAME]`": ExecutorConfig,
         "`[inputs.NAME]`": InputConfig,
         "`[workflow]`": WorkflowConfig,

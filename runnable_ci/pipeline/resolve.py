@@ -24,7 +24,7 @@ from runnable_ci.pipeline.schema import (
     StepKind,
     check_command,
 )
-from runnable_ci.pipeline.step import Step
+from runnable_ci.pipeline.step import Runner, Step
 from runnable_ci.pipeline.validation import (
     check_input,
     check_parameter_name,
@@ -258,7 +258,7 @@ def _resolve_step(place: Place, pipeline: PipelineConfig, name: str, step: StepC
         env_read=None if step.env_read is None else tuple(dict.fromkeys(step.env_read)),
         checkpoint=tuple(dict.fromkeys(step.checkpoint.path)) if step.checkpoint else (),
         checkpoint_s=step.checkpoint.every_minutes * 60 if step.checkpoint else 300.0,
-        runs_on=tuple(step.runs_on or ()),
+        runs_on=Runner(tuple(step.runs_on.labels), step.runs_on.group) if step.runs_on else None,
         job=step.job or "",
         executor="" if step.executor in (None, "local") else step.executor,
     )

@@ -22,13 +22,14 @@ from runnable_ci.pipeline.keys.tables import (
     LoopConfig,
     ResourcesConfig,
     Reuse,
+    RunnerConfig,
     StrategyConfig,
     Table,
     WorkflowConfig,
     age_s,
-    labels_of,
-    or_a_label,
     or_a_list_of_paths,
+    or_labels,
+    runner_of,
 )
 from runnable_ci.pipeline.validation import shown
 
@@ -172,11 +173,11 @@ class StepConfig(Table):
         description='What the step takes while it runs: `{ cpus = 8, memory = "32G", gpus = 1 }`. A list has a value '
         "for each try: the last one holds for those after it.",
     )
-    runs_on: list[str] | None = Field(
+    runs_on: RunnerConfig | None = Field(
         None,
         description="The label, or all labels, of the runner for this step's job where `workflow` spreads a run over "
-        "jobs. Default: `ubuntu-latest`.",
-        json_schema_extra=or_a_label,
+        'jobs, or `{ group = "gpu-runners" }`. Default: `ubuntu-latest`.',
+        json_schema_extra=or_labels,
     )
     job: str | None = Field(
         None,
@@ -209,8 +210,8 @@ class StepConfig(Table):
 
     @field_validator("runs_on", mode="before")
     @classmethod
-    def _label_alone(cls, value: Any) -> Any:
-        return labels_of(value)
+    def _labels_alone(cls, value: Any) -> Any:
+        return runner_of(value)
 
     @field_validator("checkpoint", mode="before")
     @classmethod

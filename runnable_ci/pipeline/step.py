@@ -40,6 +40,15 @@ class Branching(NamedTuple):
         return tuple(name for name in self.body if name not in needed)
 
 
+class Runner(NamedTuple):
+    """Where GitHub runs a job."""
+
+    labels: tuple[str, ...] = ()
+    """Those that the runner must all have."""
+    group: str = ""
+    """The group that it must be in; empty for any."""
+
+
 class Step(NamedTuple):
     """A step, resolved: defaults filled in, checked against the others."""
 
@@ -106,8 +115,8 @@ class Step(NamedTuple):
     """Environment variables that it says it reads; None: it does not say."""
     resources: Resources | None = None
     """What it takes while it runs; None: it does not say."""
-    runs_on: tuple[str, ...] = ()
-    """Labels of the runner of its job, where a run is spread over jobs; none for the usual one."""
+    runs_on: Runner | None = None
+    """The runner of its job, where a run is spread over jobs; None for the usual one."""
     job: str = ""
     """Its job there; empty where that follows from the pipeline."""
     executor: str = ""

@@ -12,8 +12,10 @@ import pytest
 from runnable_ci.engine.spread.job import CHUNKS_MAX, parts_of_matrix
 from runnable_ci.errors import PipelineError
 from runnable_ci.github.job_graph.jobs import PlannedJob, asked_legs, jobs_of
+from runnable_ci.github.job_graph.workflow_file import _runner
 from runnable_ci.pipeline.model import Pipeline
 from runnable_ci.pipeline.resolve import resolve
+from runnable_ci.pipeline.step import Runner
 
 
 def pipeline(text: str) -> Pipeline:
@@ -140,8 +142,44 @@ def test_what_a_job_waits_for() -> None:
 def test_where_jobs_run() -> None:
     """Where the steps say, else where the defaults say; what collects runs where most steps do."""
     *jobs, last = jobs_of(pipeline("defaults = { runs-on = 'big' }\na:\nb: runs-on = ['self-hosted', 'gpu']\nc:"))
-    assert [tuple(job.runs_on) for job in (*jobs, last)] == [("big",), ("self-hosted", "gpu"), ("big",), ("big",)]
-    assert tuple(jobs_of(pipeline("a:"))[-1].runs_on) == ("ubuntu-latest",)
+    big = Runner(("big",))
+    assert [job.runs_on for job in (*jobs, last)] == [big, Runner(("self-hosted", "gpu")), big, big]
+    assert jobs_of(pipeline("a:"))[-1].runs_on == Runner(("ubuntu-latest",))
+
+
+@pytest.mark.parametrize(
+    ("said", "written"),
+    [
+        ("{ group = 'large' }", {"group": "large"}),
+        ("{ group = 'large', labels = 'gpu' }", {"group": "large", "labels": "gpu"}),
+        ("{ group = 'large', labels = ['gpu', 'linux'] }", {"group": "large", "labels": ["gpu", "linux"]}),
+        ("{ labels = ['gpu', 'linux'] }", ["gpu", "linux"]),
+        ("['gpu']", "gpu"),
+    ],
+)
+def test_a_group_of_runners(said: str, written: object) -> None:
+    """Is written as GitHub has it; steps of a chain share a job where they have the same."""
+    (job, _) = jobs_of(pipeline(f"a: runs-on = {said}\nb: runs-on = {said}"))
+    assert (*job.steps, _runner(job.runs_on)) == ("a", "b", written)
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ("{}", "names no label"),
+        ("[]", "names no label"),
+        ("' '", "is not the label of a runner"),
+        ("{ group = '${{ x }}' }", "is not the group of a runner"),
+        ("{ groups = 'x' }", "groups"),
+        ("{ group = ['x'] }", "group"),
+        ("3", "runs-on"),
+    ],
+)
+def test_what_is_no_runner(said: str, why: str) -> None:
+    """It is refused with the key that it stands at."""
+    with pytest.raises(PipelineError, match=why) as refused:
+        pipeline(f"a: runs-on = {said}")
+    assert "runs-on" in str(refused.value)
 
 
 @pytest.mark.parametrize(
@@ -301,7 +339,7 @@ def test_jobs_are_in_the_order_of_the_steps(seed: int) -> None:
         return {one for need in job.needs for one in (need, *before(by_id[need], (*within, job.id)))}
 
     for step in found.steps.values():
-        assert tuple(job_of[step.name].runs_on) == (step.runs_on or ("ubuntu-latest",))
+        assert job_of[step.name].runs_on == (step.runs_on or Runner(("ubuntu-latest",)))
         for need in step.needs:
             assert job_of[need] is job_of[step.name] or job_of[need].id in before(job_of[step.name])
     assert before(last) == {job.id for job in jobs}

@@ -18,7 +18,7 @@ from typing import Final
 from runnable_ci.github.job_graph.durations import JOB_MINUTES_MAX, SET_UP_MINUTES, longest_s, total_s
 from runnable_ci.github.job_graph.instances import literal_keys
 from runnable_ci.pipeline.model import Pipeline
-from runnable_ci.pipeline.step import Step
+from runnable_ci.pipeline.step import Runner, Step
 
 SHORT_S: Final = 5 * 60.0
 """By `timeout-minutes` a step is short that takes no longer."""
@@ -116,7 +116,7 @@ def _next_merges(groups: _Groups) -> list[list[str]]:
     needs = groups.direct_needs()
     waiting = Counter(need for needed in needs.values() for need in needed)
     chained: dict[str, list[str]] = {}
-    beside: dict[tuple[frozenset[str], tuple[str, ...]], list[list[str]]] = {}
+    beside: dict[tuple[frozenset[str], Runner | None], list[list[str]]] = {}
     for group in (names[0] for names in groups.all()):
         steps = groups.members(group)
         if not _is_free(steps):

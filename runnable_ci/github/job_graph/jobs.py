@@ -14,8 +14,9 @@ from runnable_ci.github.job_graph.durations import job_minutes, total_s
 from runnable_ci.github.job_graph.grouping import grouped, is_spread
 from runnable_ci.github.job_graph.instances import literal_keys
 from runnable_ci.pipeline.model import Pipeline
+from runnable_ci.pipeline.step import Runner
 
-USUAL_RUNNER: Final = ("ubuntu-latest",)
+USUAL_RUNNER: Final = Runner(("ubuntu-latest",))
 ID_MAX: Final = 99
 """Characters in the id of a job; none begins with `__`. Source: actions/runner, IdBuilder.cs."""
 MATRIX_OUTPUT: Final = "matrix"
@@ -43,7 +44,7 @@ class PlannedJob(NamedTuple):
     """Jobs."""
     condition: str = ""
     """An expression of GitHub's; empty for its own."""
-    runs_on: Sequence[str] = USUAL_RUNNER
+    runs_on: Runner = USUAL_RUNNER
     minutes: int | None = None
     """How long it may take; None for GitHub's own limit."""
     legs: Legs | None = None
@@ -64,7 +65,7 @@ def jobs_of(pipeline: Pipeline) -> list[PlannedJob]:
     for job, steps in ids.items():
         needs = dict.fromkeys(job_of[need] for name in steps for need in pipeline.steps[name].needs)
         runner = pipeline.steps[steps[0]].runs_on or USUAL_RUNNER
-        if any(label.lower().startswith("windows") for label in runner):
+        if any(label.lower().startswith("windows") for label in runner.labels):
             message = "runs-on: the action runs on Linux and macOS alone"
             raise pipeline.error(pipeline.steps[steps[0]], message, "name another runner", key="runs-on")
         jobs[job] = PlannedJob(job, steps, [need for need in needs if need != job], runs_on=runner)
@@ -121,7 +122,7 @@ def _as_id(name: str, ending: str = "") -> str:
     return f"{whole[: ID_MAX - len(ending)]}{ending}"
 
 
-def _usual_runner(pipeline: Pipeline) -> Sequence[str]:
+def _usual_runner(pipeline: Pipeline) -> Runner:
     """Return where jobs run that need nothing of their own: where most steps do."""
     return Counter(step.runs_on or USUAL_RUNNER for step in pipeline.steps.values()).most_common(1)[0][0]
 
@@ -142,7 +143,7 @@ def _with_legs(pipeline: Pipeline, job: PlannedJob) -> PlannedJob:
     return job._replace(legs=own._replace(known=known), minutes=job_minutes(leg_s))
 
 
-def _ask_for_legs(jobs: dict[str, PlannedJob], name: str, runs_on: Sequence[str]) -> None:
+def _ask_for_legs(jobs: dict[str, PlannedJob], name: str, runs_on: Runner) -> None:
     """Let an earlier job ask for the legs of one, where the file does not have them.
 
     That is the one which it waits for, if that runs once: all that the values can be made of is known then. Else it is

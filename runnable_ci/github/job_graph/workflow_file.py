@@ -12,6 +12,7 @@ from runnable_ci.github.job_graph.jobs import MATRIX_OUTPUT, PlannedJob, asked_l
 from runnable_ci.github.job_graph.yaml_text import Commented, GitHubExpression, expression, yaml_lines
 from runnable_ci.github.templates import DEFAULT_REF, pinned, used_action
 from runnable_ci.pipeline.model import Pipeline
+from runnable_ci.pipeline.step import Runner
 from runnable_ci.pipeline.validation import shown
 
 MARK: Final = "# Written by runnable-ci from the pipeline file: do not edit it, but change that and write it again."
@@ -113,9 +114,9 @@ def _job(job: PlannedJob, source: WorkflowSource) -> dict[str, Any]:
         table["needs"] = list(job.needs)
     if job.condition:
         table["if"] = expression(job.condition)
-    table["runs-on"] = job.runs_on[0] if len(job.runs_on) == 1 else list(job.runs_on)
+    table["runs-on"] = _runner(job.runs_on)
     if job.minutes is not None:
-        is_hosted = any(label.startswith(_HOSTED) for label in job.runs_on)
+        is_hosted = any(label.startswith(_HOSTED) for label in job.runs_on.labels)
         table["timeout-minutes"] = min(job.minutes, JOB_MINUTES_MAX) if is_hosted else job.minutes
     table["permissions"] = _permissions(source.pipeline)
     if job.asks:
@@ -123,6 +124,13 @@ def _job(job: PlannedJob, source: WorkflowSource) -> dict[str, Any]:
     if job.legs is not None:
         table["strategy"] = _strategy(job)
     return {**table, "steps": [*_set_up(source.pipeline), _action(job, source)]}
+
+
+def _runner(runner: Runner) -> str | list[str] | dict[str, Any]:
+    labels = runner.labels[0] if len(runner.labels) == 1 else list(runner.labels)
+    if not runner.group:
+        return labels
+    return {"group": runner.group, "labels": labels} if labels else {"group": runner.group}
 
 
 def _name(job: PlannedJob) -> str:

@@ -1,8 +1,8 @@
 """The tables within a step, as they are written in the pipeline file. Pure."""
 
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from runnable_ci.pipeline.validation import shown
 from runnable_ci.util.text import duration_s
@@ -191,20 +191,50 @@ class ResourcesConfig(Table):
     gpus: int | list[int] | None = Field(None, description="GPUs. Default: none.")
 
 
-def or_a_label(schema: dict[str, Any]) -> None:
-    labels = {key: schema.pop(key) for key in ("type", "items")}
-    schema["anyOf"] = [{"type": "string"}, {**labels, "minItems": 1}]
+_LABELS: Final = [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]
 
 
-def labels_of(value: Any) -> Any:
-    """Return the labels of a runner as a list. Raises `ValueError` for what GitHub would take for something else."""
-    labels = [value] if isinstance(value, str) else value
-    if labels == []:
-        raise ValueError("names no label")
-    for label in labels if isinstance(labels, list) else ():
-        if isinstance(label, str) and (not label.strip() or not label.isprintable() or "${{" in label):
-            raise ValueError(f"{shown(label)} is not the label of a runner")
-    return labels
+def or_labels(schema: dict[str, Any]) -> None:
+    """Let a JSON schema take a label, or several, in place of the table."""
+    table = {key: schema.pop(key) for key in ("$ref", "allOf") if key in schema}
+    schema["anyOf"] = [*_LABELS, table]
+
+
+def _or_one(schema: dict[str, Any]) -> None:
+    del schema["type"], schema["items"]
+    schema["anyOf"] = [*_LABELS]
+
+
+class RunnerConfig(Table):
+    """`runs-on = { group = "gpu-runners", labels = ["linux"] }`; or a label, or several, in its place."""
+
+    labels: list[str] = Field([], description="The labels that the runner must all have.", json_schema_extra=_or_one)
+    group: str = Field("", description="The group of runners that it must be in.")
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _label_alone(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
+    @field_validator("labels", "group")
+    @classmethod
+    def _names(cls, value: list[str] | str) -> list[str] | str:
+        for name in value if isinstance(value, list) else [value]:
+            if not name.strip() or not name.isprintable() or "${{" in name:  # which GitHub takes for something else
+                what = "label" if isinstance(value, list) else "group"
+                raise ValueError(f"{shown(name)} is not the {what} of a runner")
+        return value
+
+    @model_validator(mode="after")
+    def _names_one(self) -> Self:
+        if not (self.labels or self.group):
+            raise ValueError("names no label")
+        return self
+
+
+def runner_of(value: Any) -> Any:
+    """Return the table with what may stand in its place."""
+    return {"labels": value} if isinstance(value, str | list) else value
 
 
 class WorkflowConfig(Table):

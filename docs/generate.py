@@ -14,7 +14,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import schemas
 import yaml
@@ -121,8 +121,9 @@ def _pipeline_file() -> str:
 
 
 def _type_of(model: type[BaseModel], name: str) -> str:
-    text = inspect.get_annotations(model).get(name, "")
-    return "`" + str(text).replace(" | None", "").replace("|", "or").replace("Any", "value") + "`"
+    kind = inspect.get_annotations(model).get(name, "")
+    text = kind.__name__ if isinstance(kind, type) and not get_args(kind) else str(kind)
+    return "`" + text.replace(" | None", "").replace("|", "or").replace("Any", "value") + "`"
 
 
 def _run_log() -> str:

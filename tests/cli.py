@@ -23,6 +23,10 @@ from support import WAIT_S, environment
 from runnable_ci.runs.document import decode
 from runnable_ci.runs.model import RunLog
 
+PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+"""On it `python` is the one that runs the tests."""
+PROGRAM_THERE = f"env PATH={PATH} LANG=C.UTF-8 {sys.executable} -P -m runnable_ci"
+"""The command of the program on a machine which, so to say, has the same in its environment."""
 REFUSING_THREADS = """
 import sys, threading
 first, dash, _ = sys.argv.pop(1).partition("-")
@@ -134,8 +138,7 @@ class Workspace:
 def workspace(tmp_path: Path, files: Mapping[str, str], *, git: bool = True, name: str = "project") -> Workspace:
     """A folder of its own, by default a git repository whose one commit has these files."""
     home = tmp_path / "home"
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environ = environment(home, PATH=path, LANG="C.UTF-8")
+    environ = environment(home, PATH=PATH, LANG="C.UTF-8")
     (home / ".gitconfig").write_text("[user]\nname = A\nemail = a@example.org\n[init]\ndefaultBranch = main\n")
     made = Workspace(tmp_path / name, environ)
     made.folder.mkdir()

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 SCRIPT = """
+READS
 [ ! -e "${BROKEN:-../broken}/NAME" ] && [ ! -e "${BROKEN:-../broken}/NAME-${axis:-}" ] || exit 5
 FLAKY
 sum=$(printf '%s' "TAKEN ${axis:-}" | cksum | cut -d ' ' -f 1)
@@ -18,12 +20,16 @@ LIST
 """
 
 
+DATA = {"data/a": "a\n", "data/b": "b\n", "data/more/c": "c\n", "data/more/d": "d\n"}
+"""Files of the project, of which steps read some."""
+
+
 @dataclass
 class Generator:
     """A random pipeline as TOML, with what may be broken in it."""
 
     random: random.Random
-    files: dict[str, str] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=lambda: dict(DATA))
     values: dict[str, str] = field(default_factory=dict)
     """Step → the value that it returns."""
     lists: dict[str, str] = field(default_factory=dict)
@@ -83,6 +89,20 @@ class Generator:
         lines += [f"returns = {json.dumps(returns)}", f'catalog = {{ put = ["{put}"] }}', f"run = '''{script}'''", ""]
         return "\n".join(lines)
 
+    def edits(self) -> dict[str, str]:
+        """Return files that a person writes before a retry, of which steps may have read one, or listed its folder."""
+        files = {"data/a": "another\n", "data/more/e": "new\n", "data/none": ""}
+        return dict([self.random.choice([*files.items()])])
+
+    def _reads(self, name: str) -> Iterator[str]:
+        """Yield lines that read files, look for one, list a folder, and read what steps before made."""
+        lines = ["cat data/a", "cat data/a data/b > /dev/null", "ls data/more > /dev/null", "ls data | wc -l"]
+        lines += ["cat data/more/* > /dev/null", "[ ! -e data/none ] || cat data/none"]
+        yield from self.random.sample(lines, self.random.randint(0, 2))
+        for above in sorted(self._above(name)):
+            if self.random.random() < 0.3:
+                yield f"cat out/{above}.txt out/{above}/*.txt 2> /dev/null || true"
+
     def _matrix(self, above: list[str]) -> str:
         chance = self.random.random()
         if (lists := [self.lists[one] for one in above if one in self.lists]) and chance < 0.5:
@@ -99,6 +119,7 @@ class Generator:
         parts = {
             "FLAKY": flaky_line if flaky else "",
             "TAKEN": " ".join(f"${{{one}:-none}}" for one in taken),
+            "READS": "\n".join(self._reads(name)),
             "LIST": f'echo "l_{name}={names}" >> "$RUNNABLE_OUTPUT"' if gives_list else "",
             "NAME": name,
         }

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from cli import Done, Workspace, elsewhere, workspace
-from equal_logs import assert_equal
+from equal_logs import Recorded, assert_equal, recorded
 from registry_server import Served, registry
 from support import WAIT_S, wait_until
 
@@ -87,9 +87,13 @@ class Jobs:
 
     def collect(self, code: int = 0) -> RunLog:
         """Collect the run; its log."""
+        return self.collected(code).log
+
+    def collected(self, code: int = 0) -> Recorded:
+        """Collect the run."""
         last = self.machine()
         self.job("--collect", code=code, at=last)
-        return last.log("shared")
+        return recorded(last, "shared")
 
 
 @pytest.fixture(params=["registry", "folders"])
@@ -110,14 +114,14 @@ def at_once(*works: Callable[[], object]) -> None:
             future.result()
 
 
-def here(base: Workspace, tmp_path: Path, *, files: tuple[str, ...] = (), code: int = 0) -> tuple[Workspace, RunLog]:
+def here(base: Workspace, tmp_path: Path, *, files: tuple[str, ...] = (), code: int = 0) -> Workspace:
     """The same run on one machine."""
     made = elsewhere(base, tmp_path, "one")
     for name in files:
         (made.folder / name).touch()
     # One after the other: of steps that run at once in one folder it is not known which of them looked for a file.
     made.runnable("run", "--run-id", "shared", "--jobs", "1", code=code)
-    return made, made.log("shared")
+    return made
 
 
 def ran(log: RunLog) -> dict[str, int]:
@@ -134,12 +138,12 @@ def test_the_collected_run_is_that_of_one_machine(jobs: Jobs, tmp_path: Path) ->
         *(lambda key=key: jobs.job("--step", "quant", "--instances", key, files=("b.ok",)) for key in "abc"),
         lambda: jobs.job("--step", "other", "--step", "small"),
     )
-    jobs.job("--step", "join")
+    jobs.job("--step", "join", files=("b.ok",))  # it lists the folder in which that is
     jobs.job("--step", "tidy")
-    log = jobs.collect()
-    _, alone = here(jobs.base, tmp_path, files=("b.ok",))
-    assert_equal(log, alone)
-    assert set(ran(log).values()) == {1}
+    run = jobs.collected()
+    one = here(jobs.base, tmp_path, files=("b.ok",))
+    assert_equal(recorded(one, "shared").in_one_invocation(), run.in_one_invocation())
+    assert set(ran(run.log).values()) == {1}
 
 
 @pytest.mark.promise
@@ -147,15 +151,15 @@ def test_a_failed_instance_alone_runs_again(jobs: Jobs, tmp_path: Path) -> None:
     """With what follows; the same commands with the same id find the rest, as a retry on one machine does."""
     jobs.job("--step", "list")
     jobs.job("--step", "quant", "--instances", "1/2")
-    failed = jobs.job("--step", "quant", "--instances", "2/2", code=1)
+    failed = jobs.job("--step", "quant", "--instances", "2/2", "--jobs", "1", code=1)
     assert "failed: quant (b)" in failed.err
     jobs.job("--step", "other", "--step", "small")
     not_run = jobs.job("--step", "join", code=1)
     assert "`quant` failed" in not_run.err
     jobs.job("--step", "tidy")
-    log = jobs.collect(code=1)
-    one, alone = here(jobs.base, tmp_path, code=1)
-    assert_equal(log, alone)
+    run = jobs.collected(code=1)
+    one = here(jobs.base, tmp_path, code=1)
+    assert_equal(recorded(one, "shared").in_one_invocation(), run.in_one_invocation())
 
     again = jobs.job("--step", "quant", files=("b.ok",))
     assert "quant (a) | reuse" in again.err

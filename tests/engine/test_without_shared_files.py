@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,8 +11,8 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
-from cli import Workspace, elsewhere, workspace
-from equal_logs import assert_equal
+from cli import PROGRAM_THERE, Workspace, elsewhere, workspace
+from equal_logs import assert_equal, recorded
 from notebooks import notebook
 from podman import IMAGE, podman_with_image
 from registry_server import PASSWORD, USERNAME, Reply, Seen, Served, password_registry, registry, serving
@@ -24,12 +23,11 @@ from support import wait_until
 from runnable_ci.runs.elsewhere import parcels
 from runnable_ci.runs.elsewhere.fragment import Fragment, document_of
 from runnable_ci.runs.elsewhere.parcels import post, sealed
-from runnable_ci.runs.model import RunLog, StepAttempt
+from runnable_ci.runs.model import StepAttempt
 from runnable_ci.store.local import Layout
 from runnable_ci.store.reference import parse_reference
 from runnable_ci.store.registry import Registry
 
-PROGRAM = f"{sys.executable} -P -m runnable_ci"
 STEPS = """
 [parameters]
 lr = 2
@@ -98,7 +96,7 @@ class Machines:
             [executors.far]
             {launcher}
             project = "{folder / "far" / "clone"}"
-            program = "{PROGRAM}"
+            program = "{PROGRAM_THERE}"
             """
         secrets, steps = steps.split("\n", 1) if steps.startswith("secrets") else ("", steps)
         toml = dedent(toml).replace("SECRETS", secrets)
@@ -122,13 +120,6 @@ def attempt_at(project: Workspace, step: str, run: str = "latest") -> StepAttemp
     return project.log(run).steps[step].attempts[-1]
 
 
-def as_local(log: RunLog) -> RunLog:
-    """Return a log as of a run whose steps all ran on its own machine."""
-    for step in log.steps.values():
-        step.attempts = [one.model_copy(update={"executor": ""}) for one in step.attempts]
-    return log
-
-
 def test_a_run_without_shared_files(by_ssh: Callable[..., Machines], ssh: Ssh) -> None:
     """Values, objects, files and output are as of a local run, and the clone is as it was."""
     machines = by_ssh(STEPS)
@@ -142,7 +133,7 @@ def test_a_run_without_shared_files(by_ssh: Callable[..., Machines], ssh: Ssh) -
     assert "broken" in done.out + done.err
     log = near.log("r")
     assert {one.executor for step in log.steps.values() for one in step.attempts} == {"far"}
-    assert_equal(near.log("local"), as_local(log.model_copy(update={"run_id": "local"})))
+    assert_equal(recorded(near, "local"), recorded(near, "r").as_local("local"))
     assert near.read("last.txt") == "data\ndata\n{'w': [3]}"
     assert "now it is 5" in near.runnable("logs", "r", "last").out
     assert not far.git("status", "--porcelain")
@@ -199,6 +190,27 @@ def test_a_killed_run_attaches(by_ssh: Callable[..., Machines], tmp_path: Path) 
     assert [len(step.attempts) for step in log.steps.values()] == [1, 1]
     assert log.steps["slow"].attempts[0].outcome == "succeeded"
     assert near.read("out.txt") == "x\ny\n"
+
+
+BESIDE = """
+[steps.a]
+needs = []
+run = "ls data > /dev/null; cat data/a > a.txt; sleep 2"
+catalog = { put = ["a.txt"] }
+[steps.b]
+needs = []
+run = "cat data/b > b.txt; sleep 2"
+catalog = { put = ["b.txt"] }
+"""
+
+
+@pytest.mark.promise
+def test_what_steps_read_beside_each_other(by_ssh: Callable[..., Machines]) -> None:
+    """Each has a folder of its own, so it is known which of them it was, as if they had run one after the other."""
+    near = by_ssh(BESIDE, **{"data/a": "a\n", "data/b": "b\n"}).near
+    near.runnable("run", "--run-id", "local", "--jobs", "1")
+    near.runnable("run", "--run-id", "r", "--executor", "far")
+    assert_equal(recorded(near, "local"), recorded(near, "r").as_local("local"))
 
 
 def test_an_attempt_that_blocks_nothing(by_ssh: Callable[..., Machines], tmp_path: Path) -> None:
@@ -266,7 +278,7 @@ executor = "far"
     done = machines.near.runnable("run", "--run-id", "r", code=1, RUNNABLE_PRM_token=value, SEEN="named")
     assert "parameter `token` is a secret, which no registry gets" in done.out + done.err
     assert "RUNNABLE_PRM_token" in done.out + done.err
-    text = machines.near.read("runnable.toml").replace(PROGRAM, f"env RUNNABLE_PRM_token={value} {PROGRAM}")
+    text = machines.near.read("runnable.toml").replace(PROGRAM_THERE, f"env RUNNABLE_PRM_token={value} {PROGRAM_THERE}")
     machines.near.write({"runnable.toml": text})
     done = machines.near.runnable("retry", "r", RUNNABLE_PRM_token=value, SEEN="named")
     assert "it is *** 2 named" in done.out
@@ -364,7 +376,7 @@ def test_a_registry_that_asks_for_a_password(ssh: Ssh, tmp_path: Path) -> None:
         assert "lost on far: error: " in done.err
         assert f"docker login {private.host}" in done.err
         words = " ".join(f"{variable}={value}" for variable, value in login.items())
-        near.replace("runnable.toml", PROGRAM, f"env {words} {PROGRAM}")
+        near.replace("runnable.toml", PROGRAM_THERE, f"env {words} {PROGRAM_THERE}")
         assert "it works" in near.runnable("retry", "r").out
 
 
@@ -485,7 +497,7 @@ def test_every_kind_of_step_by_slurm(slurm: Slurm, served: Served, tmp_path: Pat
     assert "epoch 1" not in near.runnable("logs", "r", "training").out
     log = near.log("r")
     assert {one.executor for step in log.steps.values() for one in step.attempts} == {"far"}
-    assert_equal(near.log("local"), as_local(log.model_copy(update={"run_id": "local"})))
+    assert_equal(recorded(near, "local"), recorded(near, "r").as_local("local"))
 
 
 def test_a_lost_node(slurm: Slurm, served: Served, tmp_path: Path) -> None:

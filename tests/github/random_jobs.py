@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 from act import REPOSITORY, Runner
 from cli import elsewhere
+from equal_logs import recorded
 from random_graphs import Generator
 from registry_server import Served
-from test_workflow_act import WORKFLOW, of_the_run, pushed, runner, served
+from test_workflow_act import WORKFLOW, assert_one_run, pushed, runner, served
 
 __all__ = ["runner", "served"]  # fixtures
 RUNS = int(os.environ.get("ENGINE_JOBS", "4"))
@@ -38,15 +39,15 @@ def test_a_random_graph_as_jobs(tmp_path: Path, served: Served, runner: Runner, 
         (Path(place) / broken).touch()
     alone = elsewhere(project, tmp_path, "clone")
     reader = elsewhere(project, tmp_path, "reader")
-    command = ["run", "--run-id", "graph-7"]
+    command = ["run", "--run-id", "graph-7", "--jobs", "1"]
     for attempt in (1, 2):
         ran = runner.run("push", workflow, clone=project.folder, run_id=7, attempt=attempt)
         process = alone.start(*command, **places)
         said = process.communicate()
         assert (process.returncode, ran.code) in ((0, 0), (1, 1)), (said, ran.text)
         reader.runnable("pull", f"{served.host}/{REPOSITORY}/runs:graph-7", "--plain-http")
-        assert of_the_run(reader.log("graph-7")) == of_the_run(alone.log("graph-7")), pipeline
-        command = ["retry", "graph-7"]
+        assert_one_run(recorded(alone, "graph-7"), recorded(reader, "graph-7"))
+        command = ["retry", "graph-7", "--jobs", "1"]
         for place in (runner.variables["BROKEN"], places["BROKEN"]):
             (Path(place) / broken).unlink(missing_ok=True)
     assert alone.log("graph-7").status == "SUCCESS", pipeline

@@ -13,11 +13,9 @@ import requests
 from act import ACT_TIMEOUT_S, REPOSITORY, ROOT, Ran, Runner, git_host, wheelhouse
 from cli import Workspace, elsewhere, workspace
 from dispatched import Following
-from equal_logs import comparable
+from equal_logs import Recorded, comparable, differences, recorded
 from github_api import github
 from registry_server import Served, registry
-
-from runnable_ci.runs.model import RunLog
 
 PIPELINE = """
 name = "diamond"
@@ -121,12 +119,12 @@ def test_what_failed_in_a_job_runs_again_and_what_follows(tmp_path: Path, served
     alone = elsewhere(project, tmp_path, "alone")
     alone.git("checkout", "-q", "main")
     (tmp_path / "seen.fixed").unlink()
-    alone.runnable("run", "--run-id", "diamond-7", code=1, SEEN=str(tmp_path / "seen"))
+    alone.runnable("run", "--run-id", "diamond-7", "--jobs", "1", code=1, SEEN=str(tmp_path / "seen"))
     (tmp_path / "seen.fixed").touch()
     alone.runnable("retry", "diamond-7", code=1, SEEN=str(tmp_path / "seen"))
     alone.git("checkout", "-q", "fix")
     alone.runnable("retry", "diamond-7", SEEN=str(tmp_path / "seen"))
-    assert of_the_run(reader.log("diamond-7")) == of_the_run(alone.log("diamond-7"))
+    assert_one_run(recorded(alone, "diamond-7"), recorded(reader, "diamond-7"))
 
 
 def test_a_pull_request_of_a_fork_hands_its_run_on_in_artifacts(tmp_path: Path, served: Served, runner: Runner) -> None:
@@ -177,10 +175,17 @@ def dispatched(runner: Runner, project: Workspace, bare: Path, words: Sequence[s
     return ran
 
 
-def of_the_run(log: RunLog) -> dict[str, Any]:
-    """A run without the container that a job may be in, which is looked for only there, and without who reused what."""
-    found = comparable(log)
+def assert_one_run(alone: Recorded, jobs: Recorded) -> None:
+    """Fail where the run of several jobs is not that of one machine, by what is different."""
+    found = [*differences(_of_the_run(alone), _of_the_run(jobs))]
+    assert not found, "\n".join(found)
+
+
+def _of_the_run(run: Recorded) -> dict[str, Any]:
+    """A run without what is a job's own: its runner, the container that it may be in, and whose results it reused."""
+    found = comparable(run.in_one_invocation())
     for step in found["steps"].values():
         for attempt in step["attempts"]:
             attempt["code"] = [code for code in attempt["code"] if code[1] == "git"]
+            del attempt["surroundings"]
     return {**found, "decisions": {name: said["action"] for name, said in found["decisions"].items()}}

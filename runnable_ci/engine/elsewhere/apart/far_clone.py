@@ -183,7 +183,7 @@ def _run(
         redactor = redactor_of(
             project.pipeline, given, replace(options, redactor=redactor.knowing(texts([*given.values()])))
         )
-        ticket = ticket._replace(scope=_with(ticket.scope, given))
+        ticket = ticket._replace(scope=_with(ticket.scope, given), beside=None)  # nothing else runs in this tree
         _require_secrets(letter, ticket, project)
         setting = _setting(letter, place, options, redactor)
         _bring_files(letter.run_id, ticket, place)

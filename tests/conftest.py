@@ -13,6 +13,7 @@ import pytest
 from hypothesis import settings
 from support import CEILING
 
+pytest_plugins = ["long_tests"]
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
 

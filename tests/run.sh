@@ -7,14 +7,16 @@
 # INDEX_ROUNDS) two writers of one index at once; 20 kills (or CHECKPOINT_KILLS) of a training with checkpoints, and 20
 # (or JOB_KILLS) of the jobs of one; a kill before each change that a run, a retry, a publish and a pull make in a store;
 # 20 times (or KILL_SHARES) ten kills of a run at random moments; all culprits that are planted for `reproduce --times`;
-# 20 random pipelines (or ENGINE_RUNS) by each engine, 4 of them (or ENGINE_JOBS) as jobs; and all commands on a second
-# real registry, Pulp on PostgreSQL.
+# 20 random pipelines (or ENGINE_RUNS) by each engine, 4 of them (or ENGINE_JOBS) as jobs; all commands on a second real
+# registry, Pulp on PostgreSQL; and each test that is marked `long`. Without it, one in four of these is run (or one in
+# LONG_TESTS, or `all`), by a seed that is printed with the names of the others (LONG_TESTS_SEED to repeat it), and the
+# edits are 20, from a JUDGE_SEED on that the names of these tests show.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python="${PYTHON:-python3}"
 if [ "${1:-}" = --long ]; then
     shift
-    export JUDGE_EDITS="${JUDGE_EDITS:-10000}" DAMAGES="${DAMAGES:-5000}" FAULTS=all SECOND_REGISTRY=pulp
+    export JUDGE_EDITS="${JUDGE_EDITS:-10000}" DAMAGES="${DAMAGES:-5000}" FAULTS=all SECOND_REGISTRY=pulp LONG_TESTS=all
     export RANDOM_RUNS="${RANDOM_RUNS:-1000}" INDEX_ROUNDS="${INDEX_ROUNDS:-1000}"
     export CHECKPOINT_KILLS="${CHECKPOINT_KILLS:-20}" JOB_KILLS="${JOB_KILLS:-20}" CULPRITS=all
     export ENGINE_RUNS="${ENGINE_RUNS:-20}" KILL_PLACES="${KILL_PLACES:-1}" KILL_SHARES="${KILL_SHARES:-20}"
@@ -23,6 +25,10 @@ if [ "${1:-}" = --long ]; then
         tests/runs/test_reuse_in_a_registry.py tests/test_checkpoints.py tests/github/test_training_over_jobs.py \
         tests/analysis/test_culprits.py tests/engine/test_all_engines.py tests/github/random_jobs.py \
         tests/test_leftovers.py tests/test_kill.py "$@"
+    mapfile -t long < <(grep -rlE "^(@|pytestmark = )pytest\.mark\.long\(" tests --include="test_*.py")
+    set -- "$@" "${long[@]}"
+else
+    export LONG_TESTS="${LONG_TESTS:-4}" JUDGE_SEED="${JUDGE_SEED:-$RANDOM}"
 fi
 
 missing=()

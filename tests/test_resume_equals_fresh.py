@@ -15,7 +15,7 @@ from random_pipelines import commit, contents, fresh_copy, world
 
 from runnable_ci import open_run
 
-EDITS = int(os.environ.get("JUDGE_EDITS", "50"))
+EDITS = int(os.environ.get("JUDGE_EDITS", "20"))
 EDITS_A_WORLD = 5
 FIRST_SEED = int(os.environ.get("JUDGE_SEED", "0"))
 

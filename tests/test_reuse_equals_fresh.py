@@ -14,7 +14,7 @@ from test_resume_equals_fresh import outcome, same_files
 
 from runnable_ci import open_run
 
-EDITS = int(os.environ.get("JUDGE_EDITS", "50"))
+EDITS = int(os.environ.get("JUDGE_EDITS", "20"))
 EDITS_A_WORLD = 5
 FIRST_SEED = int(os.environ.get("JUDGE_SEED", "0"))
 

@@ -122,6 +122,7 @@ def test_a_package_that_a_step_needs_and_no_index_has(project: Workspace, tmp_pa
     assert "the package helper only in A: 1.0" in done.out
 
 
+@pytest.mark.long("it installs much; the tests below hold what is left out")
 def test_why_leaves_out_a_package_that_no_step_needs(project: Workspace, tmp_path: Path) -> None:
     """The others are taken from both runs."""
     put(project, local_source(tmp_path, "helper"))
@@ -133,6 +134,7 @@ def test_why_leaves_out_a_package_that_no_step_needs(project: Workspace, tmp_pat
     assert found["not_held"] == ["package helper 1.0 was installed from a folder, not an index: it is left out"]
 
 
+@pytest.mark.long("it installs much; the tests below hold what is left out")
 def test_why_takes_no_packages_of_which_a_step_needs_one(project: Workspace, tmp_path: Path) -> None:
     """Else the step would fail, and nothing were known of what else differs."""
     put(project, local_source(tmp_path, "helper"))

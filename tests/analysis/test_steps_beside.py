@@ -98,6 +98,7 @@ def test_what_only_one_listing_has(grades: tuple[str, str]) -> None:
     assert ("whether it listed j.json is not known" in not_seen(one, other, ("A", "B"))) is not is_sure
 
 
+@pytest.mark.long("it starts each step again and again; the other tests of this file hold the rules")
 def test_each_of_two_parallel_steps_has_its_own(tmp_path: Path) -> None:
     """Of steps that run at the same time none follows from another; each that is different is looked at, or it is said.
 

@@ -221,6 +221,7 @@ def test_a_forged_run_log_gets_no_further_than_an_error(
     assert (len(other.log().invocations) > 1) is (place == "modules")
 
 
+@pytest.mark.long("test_http.py holds it for each fault")
 def test_a_bad_network_is_borne(tmp_path: Path, served: Served) -> None:
     """Through a proxy where every third request fails in some way, publish and pull come to their end."""
     project = workspace(tmp_path, {"runnable.toml": PIPELINE, "flowers.py": FIXED, ".gitignore": "*.bin\n*.txt\n"})

@@ -9,6 +9,9 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.long("a benchmark is no part of the program")
 ROOT = Path(__file__).parents[2]
 
 

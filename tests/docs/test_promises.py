@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = ("SECURITY.md", "docs/concepts.md")
 ROW = re.compile(r"\| ([^|]+) \| ((?:`[^`|]+::[^`|]+`(?:<br>|, )?)+) \|")
 MARKER = "pytest.mark.promise"
+LONG = "pytest.mark.long("
 
 
 def promises(page: str) -> list[tuple[str, list[str]]]:
@@ -20,13 +21,16 @@ def promises(page: str) -> list[tuple[str, list[str]]]:
     return [(row[1], re.findall(r"`([^`]+)`", row[2])) for row in rows]
 
 
-def marked() -> Iterator[tuple[str, bool]]:
-    """Each test there is, as `path::name`, and whether it has the marker."""
+def marked() -> Iterator[tuple[str, list[str]]]:
+    """Each test there is, as `path::name`, and its decorators; what marks a file is said of each of its tests."""
     for path in sorted((ROOT / "tests").rglob("test_*.py")):
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        body = ast.parse(path.read_text(encoding="utf-8")).body
+        assigned = [node for node in body if isinstance(node, ast.Assign)]
+        of_file = [ast.unparse(node.value) for node in assigned if ast.unparse(node.targets[0]) == "pytestmark"]
+        for node in body:
             if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
                 place = path.relative_to(ROOT / "tests").as_posix()
-                yield f"{place}::{node.name}", MARKER in map(ast.unparse, node.decorator_list)
+                yield f"{place}::{node.name}", [*of_file, *map(ast.unparse, node.decorator_list)]
 
 
 def test_each_promise_has_its_tests_and_no_other_test_says_that_it_holds_one() -> None:
@@ -35,7 +39,14 @@ def test_each_promise_has_its_tests_and_no_other_test_says_that_it_holds_one() -
     named = [test for page in PAGES for _, its in promises(page) for test in its]
     assert len(named) > 50
     assert [test for test in named if test not in tests] == []
-    assert {test for test, is_marked in tests.items() if is_marked} == set(named)
+    assert {test for test, marks in tests.items() if MARKER in marks} == set(named)
+
+
+def test_each_promise_is_held_each_time() -> None:
+    """By a test that is not `long`: of those, a run has some only."""
+    long = {test for test, marks in marked() if any(mark.startswith(LONG) for mark in marks)}
+    assert len(long) > 10
+    assert [promise for page in PAGES for promise, its in promises(page) if long.issuperset(its)] == []
 
 
 def test_every_row_of_the_tables_is_a_promise() -> None:

@@ -103,6 +103,7 @@ def test_the_controller_is_away_for_a_while(idle: Slurm) -> None:
     assert idle.job(job)["JobState"] == "RUNNING"
 
 
+@pytest.mark.long("the controller looks each half minute")
 def test_the_time_of_a_job_is_over(idle: Slurm) -> None:
     """It is ended within the half minute after which the controller looks."""
     job = idle("sbatch", "--parsable", "--time=10", "-o", "/dev/null", "--wrap", "sleep 600")

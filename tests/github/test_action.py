@@ -163,7 +163,7 @@ def world(tmp_path: Path) -> Iterator[World]:
     wheels = wheelhouse(ROOT / ".cache")
     with git_host(tmp_path / "host") as url, registry(tmp_path / "registry") as served:
         repository = served.repository()
-        runner = Runner(tmp_path / "machine", url, wheels, {"RUNNABLE_CI_REGISTRY": repository})
+        runner = Runner(tmp_path / "machine", url, wheels, {"RUNNABLE_CI_REGISTRY": repository}, is_prepared=True)
         found = World(clone, bare, runner, served, repository)
         found.push()
         yield found
@@ -210,6 +210,7 @@ def test_from_failure_to_success_by_a_dispatched_retry(world: World, tmp_path: P
     assert after.steps["fit"].attempts[1].code_identities[0].code_identifier == fix
 
 
+@pytest.mark.long("test_action_relay.py and test_checkpoints.py hold it in processes")
 def test_a_run_outlives_its_jobs(world: World, tmp_path: Path) -> None:
     """A run for which no job has time enough is handed from job to job by the real workflows, and finished."""
     world.clone.write({"runnable.toml": LONG, "train.py": TRAIN})
@@ -236,6 +237,7 @@ def test_a_run_outlives_its_jobs(world: World, tmp_path: Path) -> None:
     assert all(attempt.checkpoint_used for attempt in log.steps["train"].attempts[1:])
 
 
+@pytest.mark.long("test_action_attempts.py holds it in processes")
 def test_re_run_failed_jobs_resumes_each_leg(world: World, tmp_path: Path) -> None:
     """The next attempt of a matrix job resumes each leg's own run, and later steps of the job find its files."""
     (checkout,) = set(re.findall(r"actions/checkout@(\w+)", world.clone.read(".github/workflows/ci.yml")))
@@ -255,6 +257,7 @@ def test_re_run_failed_jobs_resumes_each_leg(world: World, tmp_path: Path) -> No
         assert [len(step.attempts) for step in log.steps.values()] == [1, 2]
 
 
+@pytest.mark.long("test_action_attempts.py holds it in processes")
 def test_legs_that_call_a_workflow_never_share_a_run(world: World) -> None:
     """The runner tells neither leg of a calling job apart: four runs in two attempts, each with its own leg's data."""
     (checkout,) = set(re.findall(r"actions/checkout@(\w+)", world.clone.read(".github/workflows/ci.yml")))
@@ -272,6 +275,7 @@ def test_legs_that_call_a_workflow_never_share_a_run(world: World) -> None:
     assert sorted(run["status"] for run in runs) == ["FAIL", "FAIL", "SUCCESS", "SUCCESS"]
 
 
+@pytest.mark.long("test_action_environment.py and test_action_page.py hold it in processes")
 def test_a_pull_request_from_a_fork(world: World) -> None:
     """It publishes nothing; its run is an artifact, from which its next attempt resumes; or it is said to be lost."""
     event = {
@@ -298,6 +302,7 @@ def test_a_pull_request_from_a_fork(world: World) -> None:
     assert not any("kept as an artifact" in line for line in lost.lines())
 
 
+@pytest.mark.long("test_publish_and_pull.py holds it in processes")
 def test_two_retries_at_once(world: World, tmp_path: Path) -> None:
     """Both publish under the same id, and nothing of either is lost."""
     run_id = world.run().outputs["run-id"]
@@ -317,6 +322,7 @@ def test_two_retries_at_once(world: World, tmp_path: Path) -> None:
     assert [len(step.attempts) for step in log.steps.values()] == [1, 3]
 
 
+@pytest.mark.long("test_hostile_registry.py holds it in processes")
 def test_a_blob_that_was_tampered_with(world: World, tmp_path: Path) -> None:
     """A retry refuses it by its digest and fails; once it is repaired, the retry goes on."""
     run_id = world.run().outputs["run-id"]
@@ -336,6 +342,7 @@ def test_a_blob_that_was_tampered_with(world: World, tmp_path: Path) -> None:
     assert mended.code == 0, mended.text
 
 
+@pytest.mark.long("test_github_live.py and test_action_commands.py hold it in processes")
 def test_hostile_output_with_the_registry_down(world: World) -> None:
     """What a step prints or writes is never the runner's command; the exit code is the pipeline's all the same."""
     world.clone.write({"runnable.toml": HOSTILE})

@@ -71,6 +71,7 @@ class Workflow:
 
 
 @pytest.mark.parametrize("is_fork", [False, True], ids=["registry", "artifacts"])
+@pytest.mark.long("test_shared_runs.py holds it without the action")
 def test_jobs_share_a_run_and_a_re_run_resumes_it(tmp_path: Path, served: Served, is_fork: bool) -> None:
     """One id, one summary; what succeeded is reused. A fork's jobs carry the run in artifacts, and publish nothing."""
     files = {"runnable.toml": PIPELINE, ".gitignore": "*.txt\n*.q\nfixed\n.runnable\n"}
@@ -129,6 +130,7 @@ def test_inputs_that_do_not_fit(tmp_path: Path, served: Served, inputs: dict[str
     assert not (project.folder / "data.txt").exists()
 
 
+@pytest.mark.long("test_writers.py and test_shared_runs.py hold it without the action")
 def test_a_retry_uses_what_was_looked_at_and_what_its_own_jobs_made(tmp_path: Path, served: Served) -> None:
     """A run of a branch that the job would not accept is named by its digest: all jobs of the retry resume that."""
     files = {"runnable.toml": PIPELINE, ".gitignore": "*.txt\n*.q\nfixed\n.runnable\n"}

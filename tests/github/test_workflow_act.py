@@ -90,6 +90,7 @@ def seen(tmp_path: Path) -> Counter[str]:
 
 
 @pytest.mark.promise
+@pytest.mark.long("test_shared_runs.py holds it in processes")
 def test_what_failed_in_a_job_runs_again_and_what_follows(tmp_path: Path, served: Served, runner: Runner) -> None:
     """One instance of a diamond fails, after "Re-run failed jobs" the last step, which a dispatched fix runs: each time
     nothing else runs, and in the end the run is that of one machine.
@@ -127,6 +128,7 @@ def test_what_failed_in_a_job_runs_again_and_what_follows(tmp_path: Path, served
     assert_one_run(recorded(alone, "diamond-7"), recorded(reader, "diamond-7"))
 
 
+@pytest.mark.long("test_shared_runs.py holds it in processes")
 def test_a_pull_request_of_a_fork_hands_its_run_on_in_artifacts(tmp_path: Path, served: Served, runner: Runner) -> None:
     """Its jobs may not write to the registry, and do not try; each step runs once, and the run is collected."""
     (tmp_path / "seen.fixed").touch()

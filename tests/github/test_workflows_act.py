@@ -151,6 +151,7 @@ jobs:
 
 
 @pytest.mark.parametrize("job", ["versions", "limits"])
+@pytest.mark.long("it is run on GitHub before each release")
 def test_a_part_of_the_self_test_that_needs_no_github(tmp_path: Path, runner: Runner, job: str) -> None:
     """Its jobs that speak to no service of GitHub pass here too, with the scripts that they have there."""
     project = workspace(tmp_path, {".gitignore": "__pycache__\n"})

@@ -6,6 +6,7 @@ workflows and our action use (`tests/actions/`): a checkout by git, the runner's
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import shutil
@@ -14,13 +15,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from compileall import compile_dir
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from py_compile import PycInvalidationMode
+from tempfile import TemporaryDirectory
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
@@ -161,7 +164,9 @@ class Runner:
     wheels: Path
     variables: dict[str, str] = field(default_factory=dict)
     is_prepared: bool = False
-    """Whether the action's dependencies are installed once for all jobs, which takes most of a short one's time."""
+    """Whether the action's dependencies are installed once for all jobs, which takes most of a short one's time: for
+    all tests but those of the set-up itself.
+    """
 
     def run(
         self,
@@ -262,30 +267,55 @@ class Runner:
         """The files of the action alone: act copies a local repository whole, again and again."""
         folder = self.folder / "action"
         if not folder.exists():
-            folder.mkdir(parents=True)
-            shutil.copytree(ROOT / "runnable_ci", folder / "runnable_ci", ignore=shutil.ignore_patterns("__pycache__"))
-            for name in ("action.yml", "action-requirements.txt"):
-                shutil.copy(ROOT / name, folder)
             if self.is_prepared:
-                self._prepare(folder)
+                shutil.copytree(_prepared(self.wheels), folder)
+            else:
+                _copy_action(folder)
         return folder
 
-    def _prepare(self, action: Path) -> None:
-        """Have the set-up find the dependencies: a job's environment is its own, and has those of all, compiled."""
-        packages = self.folder / "packages"
-        pip = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--find-links", str(self.wheels)]
-        pip += ["--require-hashes", "--only-binary", ":all:", "--target", str(packages)]
-        subprocess.run([*pip, "-r", str(action / "action-requirements.txt")], check=True, capture_output=True)
-        for folder in (packages, action / "runnable_ci"):  # by their content, as a copy has another time
-            compile_dir(folder, quiet=1, invalidation_mode=PycInvalidationMode.UNCHECKED_HASH)
-        file = action / "runnable_ci" / "github" / "action" / "set_up.py"
-        installing, with_packages = '_require("install the dependencies", [*pip', 'f"{action}\\n"'
-        code = file.read_text(encoding="utf-8")
-        (line,) = (line for line in code.splitlines() if line.strip().startswith(installing))
-        assert with_packages in code
-        code = code.replace(line, "    del pip").replace(with_packages, f'f"{{action}}\\n{packages}\\n"')
-        file.write_text(code, encoding="utf-8")
-        compile_dir(file.parent, quiet=1, force=True, invalidation_mode=PycInvalidationMode.UNCHECKED_HASH)
+
+def _copy_action(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    shutil.copytree(ROOT / "runnable_ci", folder / "runnable_ci", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("action.yml", "action-requirements.txt"):
+        shutil.copy(ROOT / name, folder)
+
+
+@cache
+def _prepared(wheels: Path) -> Path:
+    """The action for all tests of this process, whose set-up finds the dependencies; all of it is compiled."""
+    temporary = TemporaryDirectory(prefix="prepared-action-")
+    atexit.register(temporary.cleanup)
+    action = Path(temporary.name) / "action"
+    _copy_action(action)
+    file = action / "runnable_ci" / "github" / "action" / "set_up.py"
+    installing, with_packages = '_require("install the dependencies", [*pip', 'f"{action}\\n"'
+    code = file.read_text(encoding="utf-8")
+    (line,) = (line for line in code.splitlines() if line.strip().startswith(installing))
+    assert with_packages in code
+    code = code.replace(line, "    del pip").replace(with_packages, f'f"{{action}}\\n{_packages(wheels)}\\n"')
+    file.write_text(code, encoding="utf-8")
+    _compile(action / "runnable_ci")
+    return action
+
+
+def _packages(wheels: Path) -> Path:
+    """The dependencies of the action, installed and compiled beside their wheels, once for each state of their list."""
+    folder = wheels.with_name(f"{wheels.name}-installed")
+
+    def install(partial: Path) -> None:
+        command = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--find-links", str(wheels)]
+        command += ["--require-hashes", "--only-binary", ":all:", "--target", str(partial)]
+        subprocess.run([*command, "-r", str(ROOT / "action-requirements.txt")], check=True, capture_output=True)
+        _compile(partial)
+
+    return _made_once(folder, install)
+
+
+def _compile(folder: Path) -> None:
+    compile_dir(
+        folder, quiet=1, force=True, invalidation_mode=PycInvalidationMode.UNCHECKED_HASH
+    )  # copies differ in time
 
 
 def _actions() -> dict[str, Path]:
@@ -317,11 +347,19 @@ def wheelhouse(cache: Path) -> Path:
     import hashlib
 
     lock = ROOT / "action-requirements.txt"
-    folder = cache / f"wheels-{hashlib.sha256(lock.read_bytes()).hexdigest()[:12]}"
-    if not folder.exists():
-        partial = folder.with_suffix(f".{os.getpid()}.tmp")
+
+    def fetch(partial: Path) -> None:
         command = [sys.executable, "-m", "pip", "download", "-q", "--require-hashes", "--only-binary", ":all:"]
         subprocess.run([*command, "-d", str(partial), "-r", str(lock)], check=True, capture_output=True)
+
+    return _made_once(cache / f"wheels-{hashlib.sha256(lock.read_bytes()).hexdigest()[:12]}", fetch)
+
+
+def _made_once(folder: Path, make: Callable[[Path], None]) -> Path:
+    """The folder, which is there whole or not at all, whichever workers make it."""
+    if not folder.exists():
+        partial = folder.with_suffix(f".{os.getpid()}.tmp")
+        make(partial)
         try:
             partial.rename(folder)
         except OSError:  # another worker was first

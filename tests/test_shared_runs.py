@@ -87,13 +87,16 @@ class Jobs:
 
     def collect(self, code: int = 0) -> RunLog:
         """Collect the run; its log."""
-        return self.collected(code).log
+        return self._collected(code).log("shared")
 
     def collected(self, code: int = 0) -> Recorded:
-        """Collect the run."""
+        """Collect the run, with what all of its attempts read."""
+        return recorded(self._collected(code), "shared")
+
+    def _collected(self, code: int) -> Workspace:
         last = self.machine()
         self.job("--collect", code=code, at=last)
-        return recorded(last, "shared")
+        return last
 
 
 @pytest.fixture(params=["registry", "folders"])
@@ -173,6 +176,33 @@ def test_a_failed_instance_alone_runs_again(jobs: Jobs, tmp_path: Path) -> None:
         name: step.status for name, step in one.log("shared").steps.items()
     }
     assert (log.status, log.invocations[-1].decisions["quant.a.quant"].action) == ("SUCCESS", "reuse")
+
+
+ROUNDS = """
+name = "diamond"
+[steps.first]
+run = "true"
+[steps.train]
+needs = ["first"]
+loop = { until = "parameters.count >= 3", max = 4 }
+returns = ["count"]
+run = 'echo "count=$((${count:-0} + 1))" >> "$RUNNABLE_OUTPUT"'
+[steps.last]
+needs = ["train"]
+run = "echo it was $count"
+"""
+
+
+def test_all_rounds_of_a_loop_are_one_job_s(jobs: Jobs, tmp_path: Path) -> None:
+    """Though how many there are is known only as they come."""
+    jobs.base.write({"runnable.toml": ROUNDS})
+    jobs.base.commit()
+    for step in ("first", "train", "last"):
+        jobs.job("--step", step)
+    run = jobs.collected()
+    one = here(jobs.base, tmp_path)
+    assert_equal(recorded(one, "shared").in_one_invocation(), run.in_one_invocation())
+    assert set(ran(run.log)) == {"first", "last", *(f"train.{number}.train" for number in (1, 2, 3))}
 
 
 def test_jobs_that_begin_at_once_begin_one_run(jobs: Jobs) -> None:

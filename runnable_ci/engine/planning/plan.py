@@ -190,8 +190,6 @@ class PlanState:
             return Decision("run", "its instances are known once the steps before it have run")
         looked_at = self._prepare(known).looked_at  # the values of an axis come from there
         self.open[step.name] = opened = OpenStep(step, scope, branches, looked_at)
-        if self.inputs.job is not None:
-            self._chosen[step.name] = self.inputs.job.chosen(step.name, [one.key for one in opened.distinct()])
         self._add(opened, 0)
         return opened
 
@@ -220,6 +218,9 @@ class PlanState:
                 self.steps[inner.name] = inner
                 self._positions[inner.name] = (*self._positions[opened.step.name], number, place)
         self.steps[opened.step.name] = opened.end
+        if self.inputs.job is not None:
+            keys = [branch.key for branch in opened.distinct()]
+            self._chosen[opened.step.name] = self.inputs.job.chosen(opened.step.name, keys)
 
     def end(self, step: Step) -> Outcome:
         """Settle a step by how its branches were settled, and give what they made to the steps after it."""

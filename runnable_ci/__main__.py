@@ -16,6 +16,7 @@ def main() -> None:
     """Run the command line."""
     if sys.version_info < (3, 11):
         sys.exit(f"error: the command needs Python 3.11 or newer, this is {sys.version.split()[0]}; {_READS_ONLY}")
+    from runnable_ci.observe.looks import watched_workspace
     from runnable_ci.util.console import console, occupy_closed_streams
 
     if sys.platform == "win32":
@@ -32,6 +33,10 @@ def main() -> None:
         from runnable_ci.config.handed_over import receive
 
         receive(os.environ)
+    if found := watched_workspace(os.environ):
+        from runnable_ci.observe.looks.shared import announce_to_watchers
+
+        announce_to_watchers(*found)
     gc.set_threshold(_OBJECTS_BEFORE_A_COLLECTION)
     try:
         from runnable_ci.cli import command_line

@@ -58,9 +58,9 @@ def project(tmp_path: Path) -> Workspace:
 @pytest.mark.parametrize(
     ("words", "more", "most"),
     [
-        (["run"], {"engine.provenance.staleness", "engine.provenance.foreign_code", "steps.reach"}, 157),
-        (["retry", "first"], {*STARTING, "runs.products.recovery", "runs.products.baseline", "steps.reach"}, 138),
-        (["runs"], {"engine", "steps", "vcs.identity", "vcs.status", "cli.show.run"}, 90),
+        (["run"], {"engine.provenance.staleness", "engine.provenance.foreign_code", "steps.reach"}, 161),
+        (["retry", "first"], {*STARTING, "runs.products.recovery", "runs.products.baseline", "steps.reach"}, 140),
+        (["runs"], {"engine", "steps", "vcs.identity", "vcs.status", "cli.show.run"}, 92),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from runnable_ci.observe.looks.own import OwnLooks
 from runnable_ci.observe.trace import Trace, Window, trace
 from runnable_ci.observe.watcher import Event, Watcher
 
@@ -45,11 +47,21 @@ class _Attempt:
 class Observer:
     """Watches a workspace while attempts run. Safe in threads; `scratch` is a folder of the program's own.
 
-    `looks` is a file in which other processes of this program that do so on the same machine say what they open.
+    `shared` is a file in which other processes of this program on the same machine say what they open; this one does
+    where it `announces`.
     """
 
-    def __init__(self, workspace: Path, scratch: Path, around: Path | None = None, looks: Path | None = None) -> None:
-        self._watcher = Watcher(workspace, scratch, around, looks)
+    def __init__(
+        self,
+        workspace: Path,
+        scratch: Path,
+        around: Path | None = None,
+        shared: str | None = None,
+        *,
+        announces: bool = False,
+    ) -> None:
+        own = OwnLooks(os.path.realpath(workspace), shared, announces=announces)
+        self._watcher = Watcher(workspace, scratch, around, own)
         self._lock = threading.Lock()
         self._attempts: list[_Attempt] = []
 
@@ -111,22 +123,12 @@ class Observer:
             own = _Attempt("", self._behind(), time.time_ns())
             self._attempts.append(own)
         try:
-            with self.asking_git():
-                yield
+            yield
         finally:
             with self._lock:
                 own.end = self._behind()
                 self._watcher.forget_git()
                 self._forget()
-
-    @contextmanager
-    def asking_git(self) -> Iterator[None]:
-        """Within the block this program asks git: other processes of it on this machine know that."""
-        self._watcher.own.ask_git(begins=True)
-        try:
-            yield
-        finally:
-            self._watcher.own.ask_git(begins=False)
 
     def changed(self) -> set[str] | None:
         """Return the paths that were changed since this was asked last, None where they are not known.

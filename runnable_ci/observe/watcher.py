@@ -8,9 +8,11 @@ from __future__ import annotations
 import os
 import select
 import threading
+import time
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from runnable_ci.observe.entries import entries_of
 from runnable_ci.observe.inotify import (
     ACCESS,
     ATTRIBUTES,
@@ -21,10 +23,11 @@ from runnable_ci.observe.inotify import (
     MOVED_TO,
     OPEN,
     OVERFLOW,
+    UNSURE,
     WRITTEN,
     Inotify,
 )
-from runnable_ci.observe.own_looks import OwnLooks
+from runnable_ci.observe.looks.own import OwnLooks
 from runnable_ci.observe.reads import GIT
 from runnable_ci.observe.unwatchable import UNWATCHED, reason_of, remote_kind
 from runnable_ci.util.threads import start
@@ -42,25 +45,15 @@ class Event(NamedTuple):
     mask: int
 
 
-class _Entries(NamedTuple):
-    """The names in a folder that count."""
-
-    folders: list[str]
-    links: list[str]
-    files: list[str]
-    has_git: bool
-    """Whether a repository's own folder is there."""
-
-
 class Watcher:
     """What happens below a folder, as an ordered list of events. Safe in threads.
 
     `around` is the repository that the workspace lies in, which is watched too. `scratch` is a folder of this program
-    with a canary: a file whose opening must cause an event, else nothing is seen. `looks` is a file that others share.
+    with a canary: a file whose opening must cause an event, else nothing is seen. `own` is what no step has opened.
     `reason` says why nothing can be seen, "" while it can.
     """
 
-    def __init__(self, root: Path, scratch: Path, around: Path | None = None, looks: Path | None = None) -> None:
+    def __init__(self, root: Path, scratch: Path, around: Path | None = None, own: OwnLooks | None = None) -> None:
         self.root = os.path.realpath(root)
         self.around = os.path.realpath(around) if around else self.root
         self.reason = ""
@@ -74,7 +67,7 @@ class Watcher:
         self._watched: dict[str, int] = {}
         self._events: list[Event] = []
         self._trimmed = 0
-        self.own = OwnLooks(self.root, looks)
+        self.own = own or OwnLooks(self.root)
         self._canary = -1
         self._canaries = 0
         self._lost_at = -1
@@ -196,7 +189,7 @@ class Watcher:
         found, waiting = [], [top]
         while waiting:
             folder = waiting.pop()
-            if (inner := self._look(folder)) is None:
+            if (inner := entries_of(f"{self.root}/{folder}")) is None:
                 continue
             found.append(folder)
             prefix = f"{folder}/" if folder else ""
@@ -213,7 +206,7 @@ class Watcher:
         while waiting:
             folder = waiting.pop()
             self._add(folder)  # before the look: what is made in between counts twice, never not at all
-            if (inner := self._look(folder)) is None:
+            if (inner := entries_of(f"{self.root}/{folder}")) is None:
                 continue
             for name in inner.links:
                 self._add_link(f"{folder}/{name}")
@@ -224,29 +217,6 @@ class Watcher:
             below = [f"{folder}/{name}" for name in inner.folders]
             self._events += [Event(path, CREATE | FOLDER) for path in below]
             waiting += below
-
-    def _look(self, folder: str) -> _Entries | None:
-        """Return what lies in a folder; None where it is gone or is an environment, which is known otherwise."""
-        folders: list[str] = []
-        links: list[str] = []
-        files: list[str] = []
-        has_git = False
-        try:
-            with os.scandir(f"{self.root}/{folder}") as entries:
-                for entry in entries:
-                    name = entry.name
-                    if entry.is_dir(follow_symlinks=False):
-                        if name == GIT:
-                            has_git = True
-                        elif name not in UNWATCHED:
-                            folders.append(name)
-                    elif entry.is_symlink():
-                        links.append(name)
-                    else:
-                        files.append(name)
-        except OSError:
-            return None
-        return None if "pyvenv.cfg" in files else _Entries(folders, links, files, has_git)
 
     def _add(self, folder: str) -> None:
         assert self._inotify is not None  # noqa: S101 - for the type checker
@@ -344,7 +314,10 @@ class Watcher:
         assert self._inotify is not None  # noqa: S101 - for the type checker
         found = False
         try:
-            for watch, mask, name in self._inotify.read(timeout_s):
+            moment = time.monotonic()
+            events = list(self._inotify.read(timeout_s))
+            self.own.hear_others(moment)
+            for watch, mask, name in events:
                 found = True
                 if mask & OVERFLOW:
                     self._lost_at = self._trimmed + len(self._events)
@@ -365,7 +338,8 @@ class Watcher:
             self._changed.add(folder if is_git else path)
         if is_git:
             # Each git opens HEAD; who looks at the index alone, as `show` in another terminal, is none.
-            if mask & OPEN and name not in ("", "index") and not self.own.others_ask_git():
+            is_asked = mask & OPEN and name not in ("", "index")
+            if is_asked and not self.own.take(path) and not self.own.others_ask_git:
                 self._asked_git.add(folder)
                 self._events.append(Event(folder, OPEN))
             return
@@ -378,7 +352,7 @@ class Watcher:
                 return
             if mask & OPEN:
                 if not (name or self.own.take(folder)):  # one with a name has an event of its listing, too
-                    self._events.append(Event(folder, mask | self.own.doubt()))
+                    self._events.append(Event(folder, mask | self._doubt()))
                 return
             if name in UNWATCHED:
                 return
@@ -386,13 +360,19 @@ class Watcher:
             if mask & (CREATE | MOVED_TO):
                 self._add(path) if name == GIT else self._add_new(path)
             return
-        if mask & OPEN and self.own.take(path):
-            return
+        if mask & OPEN:
+            if self.own.take(path):
+                return
+            mask |= self._doubt()
         if mask & OPEN and name == GIT:  # a file that says where the repository is
             self._asked_git.add(path)
         self._events.append(Event(path, mask))
         if mask & (CREATE | MOVED_TO) and os.path.islink(f"{self.root}/{path}"):
             self._add_link(path)
+
+    def _doubt(self) -> int:
+        """Return the mark for what may be of a git that another process asks; else 0."""
+        return UNSURE if self.own.others_ask_git else 0
 
     def _give_up(self, reason: str) -> None:
         """Nothing is seen from now on; the queue stays open for the thread that waits for it."""

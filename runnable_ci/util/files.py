@@ -109,7 +109,7 @@ def renew_folder(folder: Path) -> None:
         return
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     # Until the process ends: what was locked before is no file any more.
-    _lock(os.open(claim, os.O_RDWR | os.O_CREAT, 0o600), wait=True)
+    lock(os.open(claim, os.O_RDWR | os.O_CREAT, 0o600), wait=True)
 
 
 def remove_folder(folder: Path, *, through: Path) -> None:
@@ -167,7 +167,7 @@ def _open_locked(folder: Path, mode: int) -> tuple[int, Path]:
     while True:
         path = folder / f".{secrets.token_hex(8)}.tmp"
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode)
-        _lock(descriptor, wait=True)
+        lock(descriptor, wait=True)
         if os.fstat(descriptor).st_nlink:
             return descriptor, path
         os.close(descriptor)  # a sweep saw it before it was locked
@@ -190,7 +190,7 @@ def _sweep_one(base: Path) -> None:
         descriptor = open_nofollow(str(claim), os.O_RDONLY)
     try:
         if descriptor is not None:
-            _lock(descriptor, wait=False)
+            lock(descriptor, wait=False)
         shutil.rmtree(base.with_name(f"{base.name}.dir"), ignore_errors=True)
         with suppress(FileNotFoundError):
             # The name is what makes it ours: a note can have nothing else removed, wherever it came from.
@@ -306,7 +306,7 @@ def locked(path: Path) -> Iterator[None]:
     """Hold an exclusive lock on `path`, waiting for it; it ends with the process, however that dies."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        _lock(descriptor, wait=True)
+        lock(descriptor, wait=True)
         yield
     finally:
         os.close(descriptor)
@@ -326,7 +326,7 @@ def locked_alone(path: Path) -> Iterator[bool]:
 def share_lock(path: Path) -> int:
     """Return a descriptor that holds a shared lock on `path` until it is closed, waiting for one who holds it alone."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    _lock(descriptor, wait=True, shared=True)
+    lock(descriptor, wait=True, shared=True)
     return descriptor
 
 
@@ -334,7 +334,7 @@ def try_lock(path: Path) -> int | None:
     """Return a descriptor that holds the lock on `path` until it is closed; None while another process holds it."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        _lock(descriptor, wait=False)
+        lock(descriptor, wait=False)
     except OSError:
         os.close(descriptor)
         return None
@@ -363,7 +363,7 @@ def mark_folder(folder: Path) -> int | None:
 def _locks(descriptor: int, *, shared: bool = False) -> bool:
     """Lock a file or folder if it is free at once; return whether it is locked now."""
     try:
-        _lock(descriptor, wait=False, shared=shared)
+        lock(descriptor, wait=False, shared=shared)
     except BlockingIOError:
         return False
     return True
@@ -376,7 +376,7 @@ def _start_writeback(descriptor: int, position: int, count: int) -> None:
             os.posix_fadvise(descriptor, position, count, os.POSIX_FADV_DONTNEED)
 
 
-def _lock(descriptor: int, *, wait: bool, shared: bool = False) -> None:
+def lock(descriptor: int, *, wait: bool, shared: bool = False) -> None:
     """Lock a file until the descriptor is closed, by us or by the end of the process.
 
     Raises `BlockingIOError` where that would have to be waited for and `wait` is not set.

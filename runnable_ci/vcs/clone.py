@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from runnable_ci.errors import CodeIdentityError
+from runnable_ci.observe.looks import announced_git
 from runnable_ci.vcs.git import NOT_INHERITED, Git, clean_url, closed_environment, redacted, safe_options
 
 
@@ -42,7 +43,8 @@ class _SafeGit(git.cmd.Git):
         surplus = [f"--unset={name}" for name in os.environ if name not in self.environment()]
         cleaned = ["env", *surplus] if surplus else []
         safe = safe_options(str(self.working_dir or Path.cwd()), self.environment())
-        return super().execute([*cleaned, words[0], *safe, *words[1:]], *arguments, **options)
+        with announced_git():
+            return super().execute([*cleaned, words[0], *safe, *words[1:]], *arguments, **options)
 
 
 class _SafeRepo(git.Repo):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from runnable_ci.errors import TOO_LITTLE, CodeIdentityError, NotARepositoryError
+from runnable_ci.observe.looks import announced_git
 from runnable_ci.util.console import is_actions
 from runnable_ci.util.process import run_together, run_with_input
 from runnable_ci.util.process_output import Finished
@@ -126,7 +127,8 @@ class Git:
 @contextmanager
 def _starting() -> Iterator[None]:
     try:
-        yield
+        with announced_git():
+            yield
     except FileNotFoundError as error:
         hint = "install git, so that runs record their code"
         raise CodeIdentityError("git is not installed", hint=hint) from error

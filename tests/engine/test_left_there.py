@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 from collections.abc import Iterator
@@ -132,3 +133,22 @@ def test_all_say_how_it_continues(tmp_path: Path) -> None:
         assert retry.returncode == 0
         assert "elsewhere" not in project.runnable("show", "r").out
         assert not project.runnable("runs").err
+
+
+def test_who_attaches_reads_nothing_for_the_step(tmp_path: Path) -> None:
+    """The retry looks at the pipeline, the code and git, beside a worker that watches: no read of its step is sure."""
+    with left(tmp_path) as project:
+        project.write({"new.py": "", "runnable.toml": SLOW + "# edited"})
+        with project.start("retry", "r") as retry:
+            said = retry.stderr
+            assert said
+            wait_until(lambda: b"attached to attempt 1 on node" in said.readline(), "it attaches")
+            (tmp_path / "go").touch()
+            retry.communicate()
+        assert retry.returncode == 0
+        reads = json.loads(project.runnable("show", "r", "slow", "--reads").out)
+    assert "asked_git" not in reads
+    assert [
+        path for kind in ("files", "listings") for path, it in reads.get(kind, {}).items() if "grade" not in it
+    ] == []
+    assert "runnable.toml" not in reads.get("files", {})

@@ -19,12 +19,13 @@ from runnable_ci.engine.provenance.step_variables import ValueDigests, VariableR
 from runnable_ci.engine.provenance.workspace_view import RunProducts
 from runnable_ci.engine.reporter import NoCommandFiles
 from runnable_ci.engine.step_output import Masks
+from runnable_ci.observe.looks import shared_file
 from runnable_ci.observe.observer import Observer
 from runnable_ci.pipeline.model import Pipeline
 from runnable_ci.redaction.redactor import Redactor
 from runnable_ci.runs.catalog import Catalog
 from runnable_ci.runs.elsewhere.fragment import Fragment, seal
-from runnable_ci.runs.elsewhere.places import AttemptFolder, shared_looks
+from runnable_ci.runs.elsewhere.places import AttemptFolder
 from runnable_ci.runs.events import AttemptSaved, Event
 from runnable_ci.runs.machines.environment_model import Environment
 from runnable_ci.runs.model import CatalogEntry, Pack, RunLog, StepAttempt, StepLog
@@ -102,9 +103,9 @@ def run_far(
         there = environ_there(setting.environ, environ)
         log = RunLog(run_id=setting.run_id, packs=dict(ticket.packs))
         around = Path(setting.around) if setting.around else None
-        looks = shared_looks(layout, setting.run_id)
-        with closing(Observer(setting.workspace, scratch / "watched", around, looks)) as observer:
-            catalog = _catalog(setting, layout, log, observer, there)
+        shared = shared_file(layout.folder)
+        with closing(Observer(setting.workspace, scratch / "watched", around, shared, announces=True)) as observer:
+            catalog = _catalog(setting, layout, log, there)
             containers = _containers(setting, ticket, layout, there, reporter)
             reads = _reads(setting, ticket, catalog, observer, redactor, containers)
             context = _context(setting, catalog, supervisor, reporter, reads, redactor, there, scratch, folder)
@@ -127,23 +128,15 @@ def run_far(
             seal(_fragment(result, environment), folder.fragment, through=layout.temporaries)
 
 
-def _catalog(setting: Setting, layout: Layout, log: RunLog, observer: Observer, environ: Mapping[str, str]) -> Catalog:
+def _catalog(setting: Setting, layout: Layout, log: RunLog, environ: Mapping[str, str]) -> Catalog:
     tracked = Code(setting.workspace, environ=environ).tracked
-
-    def is_tracked(name: str) -> bool | None:
-        with observer.asking_git():
-            return tracked.tracks(name)
-
-    def is_committed(name: str) -> bool | None:
-        with observer.asking_git():
-            return tracked.is_committed(name)
 
     return catalog_of(
         layout,
         log,
         setting.workspace,
-        is_tracked=is_tracked,
-        is_committed=is_committed,
+        is_tracked=tracked.tracks,
+        is_committed=tracked.is_committed,
         products=ProductsIndex(layout),
     )
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import stat
 from contextlib import suppress
 from pathlib import Path
@@ -152,10 +151,6 @@ class ElsewhereFolder(NamedTuple):
         """Return whether a worker left since there was nothing to do."""
         return self.left(worker).exists()
 
-    def looks(self) -> Path:
-        """Return the file in which the processes of this program on this machine say what they open."""
-        return self.path / f"looks.{socket.gethostname()}"
-
 
 class QueueFolder(NamedTuple):
     """Attempts that wait for a worker: all take the same resources of one executor."""
@@ -200,10 +195,3 @@ def read_note(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def shared_looks(layout: Layout, run_id: str) -> Path:
-    """Return the file in which all processes of this program that have attempts of a run say what they open."""
-    folder = ElsewhereFolder.of(layout, run_id)
-    folder.create()
-    return folder.looks()

@@ -45,7 +45,6 @@ def test_ci_passes_the_tests_by_the_command_of_the_readme() -> None:
     assert BLOCKS[1].strip() in (ROOT / ".ci" / "run").read_text().splitlines()
 
 
-@pytest.mark.long("it installs all from PyPI; test_end_to_end.py and test_examples.py hold the rest")
 def test_the_demo_fails_is_fixed_and_resumes(clone: Path, tmp_path: Path) -> None:
     """The first command installs everything from nothing and resumes the iris pipeline from its second step."""
     done = subprocess.run(

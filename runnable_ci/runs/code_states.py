@@ -55,11 +55,16 @@ def states(log: RunLog, *, invocation: int | None = None) -> list[CodeState]:
     found: dict[str, CodeState] = {}
     known: dict[str, CodeState] = {}
     for holder in _holders(log, invocation):
-        identity = holder.code_identities[0] if holder.code_identities else CodeIdentity()
-        key = holder.code_state or f"{identity.code_identifier} {identity.snapshot} {identity.changes}"
+        key = state_key(holder)
         if key not in found and (state := code_state_of(log, holder, known)):
             found[key] = state
     return list(found.values())
+
+
+def state_key(holder: CodeHolder) -> str:
+    """Return what is the same for attempts of a run that ran the same code."""
+    identity = holder.code_identities[0] if holder.code_identities else CodeIdentity()
+    return holder.code_state or f"{identity.code_identifier} {identity.snapshot} {identity.changes}"
 
 
 def _holders(log: RunLog, invocation: int | None) -> list[CodeHolder]:

@@ -92,8 +92,11 @@ def test_clean_run_and_no_commit(tmp_path: Path) -> None:
     project.write({"runnable.toml": "[steps.a]\nrun = 'true'\n[steps.b]\nrun = 'true'\n"})
     second = project.commit()
     project.runnable("retry", "latest")
-    assert project.runnable("checkout", "latest", "../b").out == f"../b: {second}\n"
-    assert project.runnable("checkout", "latest", "../a", "--step", "a").out == f"../a: {first}\n"
+    newest = project.runnable("checkout", "latest", "../b")
+    assert newest.out == f"../b: {second}\n"
+    assert newest.err == "note: `a` ran other code than the newest attempt: `--step` rebuilds that\n"
+    named = project.runnable("checkout", "latest", "../a", "--step", "a")
+    assert (named.out, named.err) == (f"../a: {first}\n", "")
     assert "exit 1" in (tmp_path / "a" / "runnable.toml").read_text()
     assert "has no step `c`" in project.runnable("checkout", "latest", "../c", "--step", "c", code=2).err
     outside = workspace(tmp_path, {"runnable.toml": "[steps.a]\nrun = 'true'\n"}, git=False, name="outside")

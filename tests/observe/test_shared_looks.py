@@ -82,7 +82,7 @@ def test_a_git_counts_for_as_long_as_it_was_asked(file: str, tmp_path: Path) -> 
     assert listener.asked_git_since(before)
     assert not listener.asked_git_since(between)
     with open(file, "a") as shared:
-        shared.write(f"2:\x01{time.monotonic() - 3600}\n")
+        shared.write(f"2:\x01{time.monotonic() - 3600}\n3:\x014:/torn\n5:\x02\n6\n:\n\n")
     listener.take()
     assert not listener.asked_git_since(time.monotonic())
     announcer.close()

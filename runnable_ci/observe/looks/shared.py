@@ -105,14 +105,19 @@ class Announced:
                 who, _, path = line.partition(b":")
                 if line.startswith(self._me):
                     continue
-                if path.startswith(_GIT_BEGINS):
-                    self._asking[who] = float(path[1:])
-                elif path.startswith(_GIT_ENDS):
-                    self._asking.pop(who, None)
-                    self._git_until_s = max(self._git_until_s, float(path[1:]))
+                if path.startswith((_GIT_BEGINS, _GIT_ENDS)):
+                    with suppress(ValueError):  # torn, as where the disk was full
+                        self._note_git(who, float(path[1:]), begins=path.startswith(_GIT_BEGINS))
                 else:
                     found.append(os.fsdecode(path))
         return found
+
+    def _note_git(self, who: bytes, moment_s: float, *, begins: bool) -> None:
+        if begins:
+            self._asking[who] = moment_s
+        else:
+            self._asking.pop(who, None)
+            self._git_until_s = max(self._git_until_s, moment_s)
 
     def asked_git_since(self, moment_s: float) -> bool:
         """Return whether another process asks git, or did since a moment, as far as it was `take`n."""

@@ -12,7 +12,7 @@ from pydantic_core.core_schema import NullableSchema, WithDefaultSchema
 from runnable_ci.pipeline.schema import PipelineConfig
 from runnable_ci.runs import code_model
 from runnable_ci.runs import model as runlog
-from runnable_ci.runs.files import checkpoint_model
+from runnable_ci.runs.files import checkpoint_model, log_file
 from runnable_ci.runs.machines import environment_model
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -37,7 +37,8 @@ def run_log_schema() -> dict[str, Any]:
 def records() -> list[ast.ClassDef]:
     """The classes of which a run log is made, as they are written."""
     trees = [
-        ast.parse(inspect.getsource(module)) for module in (runlog, checkpoint_model, environment_model, code_model)
+        ast.parse(inspect.getsource(module))
+        for module in (runlog, log_file, checkpoint_model, environment_model, code_model)
     ]
     classes = [node for tree in trees for node in tree.body if isinstance(node, ast.ClassDef)]
     return [node for node in classes if [ast.unparse(base) for base in node.bases] == ["Record"]]

@@ -17,6 +17,7 @@ from runnable_ci.runs.events import (
     encode_event,
 )
 from runnable_ci.runs.events import decode_events as decode
+from runnable_ci.runs.files.log_file import LogFile
 from runnable_ci.runs.machines.environment_model import Environment
 from runnable_ci.runs.model import (
     FAIL,
@@ -25,7 +26,6 @@ from runnable_ci.runs.model import (
     DecisionRecord,
     ExceptionInfo,
     Invocation,
-    LogFile,
     Pack,
     Parameter,
     RunLog,

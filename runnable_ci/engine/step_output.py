@@ -18,7 +18,8 @@ from runnable_ci.engine.reporter import Reporter
 from runnable_ci.errors import TOO_LITTLE, RunnableError, StepError, system_errors
 from runnable_ci.redaction.masks import MaskCommands, values_of_file
 from runnable_ci.redaction.redactor import Redaction, Redactor, secret_lines
-from runnable_ci.runs.model import LogFile, StepAttempt
+from runnable_ci.runs.files.log_file import LogFile
+from runnable_ci.runs.model import StepAttempt
 from runnable_ci.runs.output import AttemptOutput, redact_kept
 from runnable_ci.runs.recorder import Recorder
 from runnable_ci.util.files import open_nofollow

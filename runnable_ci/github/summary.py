@@ -29,7 +29,7 @@ from runnable_ci.runs.code_states import code_state_of, why_unknown
 from runnable_ci.runs.model import SUCCESS, TIME_BUDGET, CatalogEntry, RunLog, StepAttempt
 from runnable_ci.runs.reuse.saved import saved
 from runnable_ci.util.shell_command import command
-from runnable_ci.util.text import as_pair, duration, format_size
+from runnable_ci.util.text import as_pair, duration, format_duration, format_size
 
 LIMIT_BYTES = 1024 * 1024
 """Of all summaries of a step. Source: actions/runner, FileCommandManager.cs, `AttachmentSizeLimit`."""
@@ -275,7 +275,7 @@ def _steps(log: RunLog, detail: _Detail) -> str:
             (
                 f"{_MARKS[state]} {code_cell(label_of(log.steps, name), 100)}",
                 (state if state != "removed" else "no longer in the pipeline") + (" (mock)" if step.mock else ""),
-                duration(last.start_time, last.end_time, last.waited_s) if last else "",
+                format_duration(last.seconds) if last else "",
                 str(last.attempt_number) if last else "",
                 escaped_cell(decision.reason, min(detail.characters, 200)) if decision else "",
             )

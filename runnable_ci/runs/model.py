@@ -7,6 +7,7 @@ from pydantic import Field
 from runnable_ci.runs.branches.branch_model import BranchRecord
 from runnable_ci.runs.code_model import CodeIdentity, CodeState
 from runnable_ci.runs.files.checkpoint_model import Checkpoint, CheckpointUse
+from runnable_ci.runs.files.log_file import LogFile
 from runnable_ci.runs.machines.environment_model import Environment, GivenResources, NumericLibrary
 from runnable_ci.runs.notes.notes_model import MadeFrom, Reproduction, RunNotes
 from runnable_ci.util.bounded_json import LARGE_TABLE, Record
@@ -112,18 +113,6 @@ class CatalogEntry(Record):
         return self.stored and not self.kind
 
 
-class LogFile(Record):
-    """Where an attempt's output is: one file of bytes in the order they came, and who wrote which of them."""
-
-    data_hash: str
-    size: int
-    stdout_bytes: int
-    stderr_bytes: int
-    index_hash: str = ""
-    """sha256 of the index (lines `o 120`, `e 14`: stream and byte count); empty where there was one stream only."""
-    index_size: int = 0
-
-
 class ExceptionInfo(Record):
     """The exception that ended a python or notebook step."""
 
@@ -220,6 +209,11 @@ class StepAttempt(Record):
     """Who started that run, as far as it is known."""
     checkpoint_dropped: bool = False
     """It started over: what attempts before it had kept counts no more."""
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it took, without what it waited for a worker; None while it runs, or where that is not known."""
+        return seconds_between(self.start_time, self.end_time, self.waited_s)
 
     @property
     def was_observed(self) -> bool:

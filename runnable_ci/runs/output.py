@@ -12,8 +12,9 @@ from typing import BinaryIO
 
 from runnable_ci.errors import RunnableError, system_errors
 from runnable_ci.redaction.redactor import Redaction, Redactor
+from runnable_ci.runs.files.log_file import LogFile
 from runnable_ci.runs.files.packs import PACKED_FILE_MAX_BYTES
-from runnable_ci.runs.model import LogFile, RunLog
+from runnable_ci.runs.model import RunLog
 from runnable_ci.util.files import needing_space, write_whole
 from runnable_ci.util.process_output import Stream
 

@@ -43,8 +43,9 @@ from runnable_ci.runs.events import (
     mark_interrupted,
     with_schema,
 )
+from runnable_ci.runs.files.log_file import LogFile
 from runnable_ci.runs.journal import Journal, Seal, is_current
-from runnable_ci.runs.model import SUCCESS, LogFile, RunLog
+from runnable_ci.runs.model import SUCCESS, RunLog
 from runnable_ci.runs.orphans import end_orphans
 from runnable_ci.runs.output import large_outputs, recover, redact_kept
 from runnable_ci.runs.paths import (

@@ -83,9 +83,9 @@ def seconds_between(start: str, end: str, waited_s: float = 0.0) -> float | None
     return max(0.0, seconds - waited_s) if waited_s else seconds
 
 
-def duration(start: str, end: str, waited_s: float = 0.0) -> str:
+def duration(start: str, end: str) -> str:
     """Return the duration that `seconds_between` gives, as `format_duration` has it; empty where there is none."""
-    return format_duration(seconds_between(start, end, waited_s))
+    return format_duration(seconds_between(start, end))
 
 
 def format_duration(seconds: float | None) -> str:

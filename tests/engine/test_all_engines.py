@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from cli import PROGRAM_THERE, Workspace, elsewhere, workspace
 from equal_logs import BESIDE_ITS_PROJECT, assert_equal, recorded
-from notebooks import notebook
+from kinds_of_steps import FILES, run_broken_and_resumed, steps_of_each_kind
 from podman import IMAGE, Podman, podman_with_image, python_volumes
 from random_graphs import Generator
 from registry_server import registry
@@ -137,59 +137,15 @@ def test_every_engine_leaves_the_same_log(engines: Engines, tmp_path: Path, name
     assert not far.git("status", "--porcelain")
 
 
-KINDS = f"""
-name = "kinds"
-[parameters]
-lr = 2
-[steps.shell]
-run = "echo 4 > data.txt"
-catalog = {{ put = ["data.txt"] }}
-[steps.python]
-python = "code:fit"
-returns = {{ score = "metric", model = "object" }}
-[steps.notebook]
-notebook = "look.ipynb"
-returns = ["seen"]
-[steps.container]
-container = "{IMAGE}"
-run = "cat data.txt > copied.txt; echo $FROM_IMAGE $score"
-catalog = {{ get = ["data.txt"], put = ["copied.txt"] }}
-[steps.training]
-run = '''
-at=$(cat state.txt 2>/dev/null || echo 0)
-while [ $at -lt 3 ]; do
-  at=$((at + 1)); echo $at > state.txt; echo "epoch $at"; sleep 0.3
-  [ $at != 2 ] || [ -e ../well ] || exit 9
-done
-echo $at > trained.txt
-'''
-checkpoint = ["state.txt"]
-catalog = {{ put = ["trained.txt"] }}
-"""
-CODE = """
-def fit(lr):
-    found = int(open("data.txt").read()) * lr
-    return {"score": found, "model": {"w": [found]}}
-"""
-
-
 @pytest.mark.parametrize("name", ["slurm", "ssh"] if RUNS > 1 else ["slurm"])
 def test_every_kind_of_step_runs_elsewhere(engines: Engines, podman: Podman, tmp_path: Path, name: str) -> None:
     """Python, notebook, shell and container steps, and one that resumes from its checkpoint."""
-    looked = notebook("lr = 1", "print('score', score)\nseen = score + lr")
-    files = {"code.py": CODE, "look.ipynb": looked, ".gitignore": "*.txt\n__pycache__\n"}
-    pipeline = f"{KINDS}[executors.it]\n{engines[name].executor}\n"
-    base = workspace(tmp_path, {**files, "runnable.toml": pipeline}, name="base")
+    pipeline = f"name = 'kinds'\n{steps_of_each_kind()}[executors.it]\n{engines[name].executor}\n"
+    base = workspace(tmp_path, {**FILES, "runnable.toml": pipeline}, name="base")
     local, far = (project_in(base, tmp_path / place, ()) for place in ("here", "there"))
     far.environ.update(engines[name].environ)
-    for project, options in ((local, ["-j", "1"]), (far, ["--executor", "it"])):
-        project.environ.update(podman.environ, RUNNABLE_CI_CONTAINER_ENGINE="podman")
-        project.runnable("run", "--run-id", "r", *options, code=1)
-        (project.folder.parent / "well").touch()
-        project.runnable("retry", "r", *options)
-        assert project.read("trained.txt") == "3\n"
-        assert project.read("copied.txt") == "4\n"
-        assert "epoch 1" not in project.runnable("logs", "r", "training").out
+    run_broken_and_resumed(local, podman, "../well", "r", "--jobs", "1")
+    run_broken_and_resumed(far, podman, "../well", "r", "--executor", "it")
     there = recorded(far, "r")
     assert {one.executor for step in there.log.steps.values() for one in step.attempts} == {"it"}
     assert_equal(recorded(local, "r"), there.as_local(), shared=True)

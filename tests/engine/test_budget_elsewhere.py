@@ -15,7 +15,6 @@ from runnable_ci.engine.outliving.known_durations import known_durations
 from runnable_ci.engine.planning.consent import finished_seconds
 from runnable_ci.errors import STOPPED_IN_TIME
 from runnable_ci.runs.model import Invocation, RunLog, StepAttempt, StepLog
-from runnable_ci.runs.reuse.saved import attempt_seconds
 from runnable_ci.util.text import format_duration, seconds_between
 
 STEP = """
@@ -70,7 +69,7 @@ def test_waiting_is_no_part_of_what_a_step_took(tmp_path: Path) -> None:
     assert 3 <= seconds < (seconds_between(last.start_time, last.end_time) or 0) - 3
     shown = format_duration(seconds)
     assert shown in made.runnable("show", "r").out
-    assert attempt_seconds(last) == seconds
+    assert last.seconds == seconds
     assert finished_seconds(log) < 2 * seconds + 3
     drawn = timeline_of(log, dict.fromkeys("ab", "x"), dict.fromkeys("ab", "succeeded"), {})
     assert drawn

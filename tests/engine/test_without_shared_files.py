@@ -13,8 +13,9 @@ from textwrap import dedent
 import pytest
 from cli import PROGRAM_THERE, Workspace, elsewhere, workspace
 from equal_logs import assert_equal, recorded
-from notebooks import notebook
-from podman import IMAGE, podman_with_image
+from kinds_of_steps import FILES as KINDS_FILES
+from kinds_of_steps import run_broken_and_resumed, steps_of_each_kind
+from podman import podman_with_image
 from registry_server import PASSWORD, USERNAME, Reply, Seen, Served, password_registry, registry, serving
 from slurm import Slurm, slurm_server
 from sshd import Ssh, ssh_server
@@ -449,52 +450,15 @@ catalog = { get = ["data.txt", "*.md"], put = ["used"] }
     assert near.read("used") == "data\nread\n"
 
 
-KINDS = f"""
-[parameters]
-lr = 2
-[steps.shell]
-run = "echo 4 > data.txt"
-catalog = {{ put = ["data.txt"] }}
-[steps.notebook]
-notebook = "look.ipynb"
-returns = ["seen"]
-[steps.container]
-container = "{IMAGE}"
-run = "cat data.txt > copied.txt; echo $FROM_IMAGE $seen"
-catalog = {{ get = ["data.txt"], put = ["copied.txt"] }}
-[steps.training]
-run = '''
-at=$(cat state.txt 2>/dev/null || echo 0)
-while [ $at -lt 3 ]; do
-  at=$((at + 1)); echo $at > state.txt; echo "epoch $at"; sleep 0.3
-  [ $at != 2 ] || [ -e BESIDE/well ] || exit 9
-done
-echo $at > trained.txt
-'''
-checkpoint = ["state.txt"]
-catalog = {{ put = ["trained.txt"] }}
-"""
-
-
 def test_every_kind_of_step_by_slurm(slurm: Slurm, served: Served, tmp_path: Path) -> None:
-    """Notebook, shell and container steps, and one that resumes from its checkpoint, by jobs of a real Slurm."""
-    look = notebook("lr = 1", "print('lr', lr)\nseen = lr + 1")
-    steps = KINDS.replace("BESIDE", str(tmp_path))
-    launcher = 'slurm = { partition = "all", time = "10m" }'
-    machines = Machines(tmp_path, launcher, served.repository(), steps, {"look.ipynb": look})
-    near = machines.near
+    """Python, notebook, shell and container steps, one that resumes from its checkpoint, by jobs of a real Slurm."""
+    launcher, steps = 'slurm = { partition = "all", time = "10m" }', steps_of_each_kind(str(tmp_path))
+    near = Machines(tmp_path, launcher, served.repository(), steps, KINDS_FILES).near
+    near.environ.update(slurm.environ)
+    well = str(tmp_path / "well")
     with podman_with_image() as podman:
-        near.environ.update(slurm.environ)
-        near.environ.update(podman.environ, RUNNABLE_CI_CONTAINER_ENGINE="podman")
-        near.runnable("run", "--run-id", "local", "-j", "1", code=1)
-        (tmp_path / "well").touch()
-        near.runnable("retry", "local")
-        (tmp_path / "well").unlink()
-        near.runnable("run", "--run-id", "r", "--executor", "far", code=1)
-        (tmp_path / "well").touch()
-        near.runnable("retry", "r", "--executor", "far")
-    assert near.read("trained.txt") == "3\n"
-    assert "epoch 1" not in near.runnable("logs", "r", "training").out
+        run_broken_and_resumed(near, podman, well, "local", "--jobs", "1")
+        run_broken_and_resumed(near, podman, well, "r", "--executor", "far")
     log = near.log("r")
     assert {one.executor for step in log.steps.values() for one in step.attempts} == {"far"}
     assert_equal(recorded(near, "local"), recorded(near, "r").as_local("local"))

@@ -24,8 +24,9 @@ from runnable_ci.runs.artifact import (
 )
 from runnable_ci.runs.document import encode
 from runnable_ci.runs.events import Event, apply
+from runnable_ci.runs.files.log_file import LogFile
 from runnable_ci.runs.listing.summary import Summary
-from runnable_ci.runs.model import FAIL, LogFile, Parameter, RunLog
+from runnable_ci.runs.model import FAIL, Parameter, RunLog
 from runnable_ci.runs.run_identity import known_invocations, run_identity
 from runnable_ci.store.target import MANIFEST_MAX_BYTES, MANIFEST_MEDIA_TYPE, Descriptor, manifest_parts
 

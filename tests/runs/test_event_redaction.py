@@ -21,13 +21,13 @@ from runnable_ci.runs.events import (
     LogImported,
     Started,
 )
+from runnable_ci.runs.files.log_file import LogFile
 from runnable_ci.runs.machines.environment_model import Environment
 from runnable_ci.runs.model import (
     CatalogEntry,
     DecisionRecord,
     ExceptionInfo,
     Invocation,
-    LogFile,
     Parameter,
     RunLog,
     StepAttempt,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from support import python, sha256
 
 from runnable_ci.errors import StoreError
-from runnable_ci.runs.model import LogFile
+from runnable_ci.runs.files.log_file import LogFile
 from runnable_ci.runs.output import AttemptOutput, parse_index, recover, split
 from runnable_ci.util.process_output import Stream
 

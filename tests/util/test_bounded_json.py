@@ -27,12 +27,12 @@ from runnable_ci.pipeline.resolve import resolve
 from runnable_ci.runs.code_model import CodeIdentity
 from runnable_ci.runs.document import decode, encode
 from runnable_ci.runs.events import LogImported, decode_events, encode_event
+from runnable_ci.runs.files.log_file import LogFile
 from runnable_ci.runs.model import (
     BYTES_PER_FIELD,
     CatalogEntry,
     DecisionRecord,
     Invocation,
-    LogFile,
     Parameter,
     RunLog,
     StepAttempt,

@@ -17,12 +17,12 @@ from runnable_ci.errors import RunnableError
 from runnable_ci.github.commands import Annotation, annotate
 from runnable_ci.runs.code_model import CodeIdentity
 from runnable_ci.runs.events import AttemptSaved, Decided, InvocationFinished, Started
+from runnable_ci.runs.files.log_file import LogFile
 from runnable_ci.runs.model import (
     CatalogEntry,
     DecisionRecord,
     ExceptionInfo,
     Invocation,
-    LogFile,
     Parameter,
     StepAttempt,
 )

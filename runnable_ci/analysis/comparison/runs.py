@@ -34,7 +34,6 @@ from runnable_ci.runs.branches.labels import is_only_branches, labels_of
 from runnable_ci.runs.branches.metrics import instance_metrics
 from runnable_ci.runs.machines.environment_model import Environment
 from runnable_ci.runs.model import PROCESSING, RunLog, StepAttempt, StepLog
-from runnable_ci.util.text import seconds_between
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +191,7 @@ def _steps(a: RunRead, b: RunRead, code: CodeComparison, names: tuple[str, str])
             ]
             inputs, outputs = input_differences(*tried), output_differences(*tried)
             hidden = not_seen(tried[0], tried[1], names)
-        seconds = [seconds_between(one.start_time, one.end_time, one.waited_s) if one else None for one in last]
+        seconds = [one.seconds if one else None for one in last]
         whys = [why_not_succeeded(run.log, name) if how else "" for run, how in zip((a, b), ended, strict=True)]
         yield StepComparison(
             name,

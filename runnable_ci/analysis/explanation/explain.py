@@ -23,7 +23,7 @@ from runnable_ci.analysis.states import state_of
 from runnable_ci.runs.branches.labels import failed_steps, is_only_branches, label_of
 from runnable_ci.runs.causality.ancestry import decisions_of
 from runnable_ci.runs.model import FAIL, RunLog
-from runnable_ci.util.text import seconds_between, truncate
+from runnable_ci.util.text import truncate
 
 VERSION: Final = 1
 LIMIT_BYTES: Final = 32 * 1024
@@ -134,7 +134,7 @@ def _failure(
         "outcome": last.outcome,
         "message": cut.text(cause),
         "exit_code": last.exit_code,
-        "seconds": seconds_between(last.start_time, last.end_time, last.waited_s),
+        "seconds": last.seconds,
         "command": cut.text(command_of(last)),
         "file": file,
         "line": line,

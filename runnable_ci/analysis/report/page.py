@@ -29,7 +29,7 @@ from runnable_ci.runs.listing.summary import by_shown_name, made_for
 from runnable_ci.runs.model import FAIL, CatalogEntry, Parameter, RunLog, StepAttempt, StepLog
 from runnable_ci.runs.notes.notes_model import note_annotations
 from runnable_ci.util.shell_command import command
-from runnable_ci.util.text import duration, format_duration, format_size, format_time, listed, pluralize, truncate
+from runnable_ci.util.text import format_duration, format_size, format_time, listed, pluralize, truncate
 
 MARKS: Mapping[str, str] = {
     "succeeded": "✓",
@@ -268,7 +268,7 @@ def _step(
         label=label,
         state=state,
         mark=MARKS[state],
-        took=duration(last.start_time, last.end_time, last.waited_s) if last else "",
+        took=format_duration(last.seconds) if last else "",
         attempts=[_attempt(step, one, found) for one in reversed(step.attempts[-ATTEMPTS_MAX:])],
         reason=f"{decision.action}: {decision.reason}" if decision else "",
         command=command_of(last) if last else "",
@@ -303,7 +303,7 @@ def _attempt(step: StepLog, one: StepAttempt, found: FoundForPage) -> ShownAttem
         number=one.attempt_number,
         state=one.outcome or "running",
         started=f"{format_time(one.start_time)} UTC",
-        took=duration(one.start_time, one.end_time, one.waited_s),
+        took=format_duration(one.seconds),
         reason=one.reason,
         message=one.message,
         traceback=exception.traceback if exception else "",

@@ -177,11 +177,8 @@ def _in_lanes(bars: Sequence[Bar]) -> list[Bar]:
 
 def _timed(attempts: Sequence[StepAttempt]) -> list[tuple[StepAttempt, float]]:
     """Return the attempts that this run made, with how long they took, the earliest first."""
-    found = []
-    for one in attempts[-ATTEMPTS_MAX:]:
-        seconds = seconds_between(one.start_time, one.end_time, one.waited_s)
-        if seconds is not None and seconds >= 0 and not one.taken_from:
-            found.append((one, seconds))
+    own = (one for one in attempts[-ATTEMPTS_MAX:] if not one.taken_from)
+    found = [(one, seconds) for one in own if (seconds := one.seconds) is not None and seconds >= 0]
     return sorted(found, key=lambda it: it[0].start_time)
 
 

@@ -17,7 +17,7 @@ from runnable_ci.runs.model import RunLog, StepAttempt, StepLog
 from runnable_ci.runs.reader import catalog_of
 from runnable_ci.store.local import Layout
 from runnable_ci.util.console import console
-from runnable_ci.util.text import duration, format_duration, listed, pluralize, printable, table
+from runnable_ci.util.text import format_duration, listed, pluralize, printable, table
 
 
 def reads_of_steps(layout: Layout, log: RunLog) -> list[str]:
@@ -64,7 +64,7 @@ def _record(layout: Layout, catalog: Catalog, log: RunLog, step: StepLog) -> str
 def _lines(catalog: Catalog, log: RunLog, step: StepLog) -> Iterator[str]:
     for attempt in step.attempts:
         title = f"{step.name}.{attempt.attempt_number}"
-        took = duration(attempt.start_time, attempt.end_time, attempt.waited_s)
+        took = format_duration(attempt.seconds)
         shown = f"{label_of(log.steps, step.name)}.{attempt.attempt_number}"
         yield printable(
             ", ".join(filter(None, (f"{shown}  {shown_status(attempt.status)}", took, attempt.reason, attempt.message)))

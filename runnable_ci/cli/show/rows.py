@@ -9,7 +9,7 @@ from runnable_ci.analysis.history.query import shown_status
 from runnable_ci.runs.branches.labels import is_only_branches, label_of, shortened
 from runnable_ci.runs.causality.ancestry import decisions_of
 from runnable_ci.runs.model import RunLog, StepAttempt
-from runnable_ci.util.text import duration, format_elapsed, seconds_between, table
+from runnable_ci.util.text import format_duration, format_elapsed, seconds_between, table
 
 HEAD: Final = ("STEP", "STATUS", "ATTEMPTS", "DURATION", "ON", "REASON")
 _ON: Final = HEAD.index("ON")
@@ -45,7 +45,7 @@ def steps_table(rows: Sequence[Sequence[str]]) -> list[str]:
 
 def _length(attempt: StepAttempt, now: str) -> str:
     if attempt.end_time or not now:
-        return duration(attempt.start_time, attempt.end_time, attempt.waited_s)
+        return format_duration(attempt.seconds)
     return format_elapsed(max(0.0, seconds_between(attempt.start_time, now) or 0.0))  # clocks of machines differ
 
 

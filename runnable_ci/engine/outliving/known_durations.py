@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterable
 from typing import Final, NamedTuple
 
 from runnable_ci.pipeline.step import Step
-from runnable_ci.runs.model import TIME_BUDGET, RunLog, StepAttempt
-from runnable_ci.util.text import format_duration, seconds_between
+from runnable_ci.runs.model import TIME_BUDGET, RunLog
+from runnable_ci.util.text import format_duration
 
 _MORE: Final = 1.05
 _MORE_S: Final = 1.0
@@ -33,7 +33,7 @@ def known_durations(logs: Iterable[RunLog], wanted: Collection[str]) -> dict[str
         numbers = {one.number for one in log.invocations if one.ended_by == TIME_BUDGET}
         for name, step in log.steps.items():
             for attempt in reversed(step.attempts) if name not in known else ():
-                seconds = _seconds(attempt)
+                seconds = attempt.seconds
                 if seconds is None or attempt.taken_from or attempt.mock:
                     continue
                 if attempt.outcome == "cancelled" and attempt.invocation in numbers:
@@ -48,11 +48,6 @@ def known_durations(logs: Iterable[RunLog], wanted: Collection[str]) -> dict[str
         if name not in known or known[name].seconds < least:
             known[name] = Expected(least, f"{format_duration(seconds)} were too little for the step in run {run_id}")
     return known
-
-
-def _seconds(attempt: StepAttempt) -> float | None:
-    """Return how long an attempt took, without what it waited for a worker elsewhere; None where that is not known."""
-    return seconds_between(attempt.start_time, attempt.end_time, attempt.waited_s)
 
 
 def expected(step: Step, known: dict[str, Expected]) -> Expected | None:

@@ -13,7 +13,7 @@ from runnable_ci.pipeline.model import Pipeline
 from runnable_ci.pipeline.step import groups_of
 from runnable_ci.runs.model import SUCCESS, RunLog
 from runnable_ci.runs.run_identity import is_after
-from runnable_ci.util.text import format_duration, seconds_between
+from runnable_ci.util.text import format_duration
 
 _KINDS = frozenset[Kind](get_args(Kind))
 
@@ -121,9 +121,7 @@ class RepeatedWork(NamedTuple):
 def finished_seconds(log: RunLog) -> float:
     """Return how long all finished work of a run took: no plan repeats more."""
     last = (step.attempts[-1] for step in log.steps.values() if step.attempts)
-    return sum(
-        seconds_between(one.start_time, one.end_time, one.waited_s) or 0.0 for one in last if one.status == SUCCESS
-    )
+    return sum(one.seconds or 0.0 for one in last if one.status == SUCCESS)
 
 
 def repeated_work(plan: Plan, log: RunLog, *, agreed: Container[str | None] = ()) -> RepeatedWork:
@@ -146,7 +144,7 @@ def repeated_work(plan: Plan, log: RunLog, *, agreed: Container[str | None] = ()
         if past is None or not past.attempts or past.attempts[-1].status != SUCCESS:
             continue
         last = past.attempts[-1]
-        seconds[name] = seconds_between(last.start_time, last.end_time, last.waited_s) or 0.0
+        seconds[name] = last.seconds or 0.0
         if not decision.is_lost and (not decision.is_tentative or causes - seconds.keys()):
             to_accept.append(name)
     shown = {name: plan.pipeline.steps[name].shown for name in seconds}

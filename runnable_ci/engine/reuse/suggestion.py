@@ -20,7 +20,7 @@ from runnable_ci.engine.reuse.rules import reason_against
 from runnable_ci.engine.session import RunSession
 from runnable_ci.pipeline.step import Step
 from runnable_ci.runs.model import RunLog, StepAttempt, StepLog
-from runnable_ci.runs.reuse.saved import Saved, attempt_seconds
+from runnable_ci.runs.reuse.saved import Saved
 from runnable_ci.util.text import format_duration
 
 WORTH_S: Final = 10.0
@@ -36,7 +36,7 @@ def suggestion(session: RunSession, log: RunLog, steps: Mapping[str, Step], opti
     decisions = log.invocations[-1].decisions
     made_now = [name for name, it in log.steps.items() if it.attempts and it.attempts[-1].invocation == log.invocation]
     ran = {name: log.steps[name] for name in made_now if name in steps and steps[name].reuse is None}
-    if sum(attempt_seconds(step.attempts[-1]) for step in ran.values()) < WORTH_S:
+    if sum(step.attempts[-1].seconds or 0.0 for step in ran.values()) < WORTH_S:
         return ""
     sources = sources_of(session, log.run_id, options, lambda _line: None)
     found = []

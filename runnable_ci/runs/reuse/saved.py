@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from runnable_ci.runs.causality.ancestry import decisions_of
 from runnable_ci.runs.model import RunLog, StepAttempt
-from runnable_ci.util.text import format_duration, pluralize, seconds_between
+from runnable_ci.util.text import format_duration, pluralize
 
 
 class Saved(NamedTuple):
@@ -23,7 +23,7 @@ class Saved(NamedTuple):
     def of(cls, found: Iterable[tuple[StepAttempt, str]]) -> Saved:
         """Return what attempts at steps took together that were found at these places."""
         pairs = list(found)
-        return cls(len(pairs), sum(attempt_seconds(it) for it, _ in pairs), tuple(dict.fromkeys(at for _, at in pairs)))
+        return cls(len(pairs), sum(it.seconds or 0.0 for it, _ in pairs), tuple(dict.fromkeys(at for _, at in pairs)))
 
     @property
     def where(self) -> str:
@@ -41,8 +41,3 @@ def saved(log: RunLog) -> Saved:
         (log.steps[name].attempts[-1], it.taken_branch or f"run {it.taken_from.partition('/')[0]}")
         for name, it in taken.items()
     )
-
-
-def attempt_seconds(attempt: StepAttempt) -> float:
-    """Return how long an attempt took; 0 where that is not known."""
-    return seconds_between(attempt.start_time, attempt.end_time, attempt.waited_s) or 0.0

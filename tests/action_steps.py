@@ -24,6 +24,7 @@ from typing import Any
 
 import yaml
 from cli import Workspace, workspace
+from program_server import stand_in
 
 from runnable_ci.github.action.job_environment import keep
 
@@ -79,6 +80,10 @@ class ActionRun:
     """Whether the upload of the run's page fails."""
     context: dict[str, str] = field(default_factory=dict)
     """What expressions such as `github.action` and `job.check_run_id` are in this job."""
+    is_quick: bool = True
+    """Whether a step that runs to its end may be a fork of a process that has loaded the program; none after one that
+    set a variable for it.
+    """
 
     def all(self) -> Stepped:
         """All steps of the action; the exit code is the one that the job sees."""
@@ -153,7 +158,7 @@ class ActionRun:
 
     def step(self, name: str) -> Stepped:
         """Run a step to its end."""
-        process = self.start(name)
+        process = self.start(name, is_quick=self.is_quick and not self.variables and not self.paths)
         text, _ = process.communicate(timeout=60)
         return self._ended(name, process.returncode, text)
 
@@ -168,11 +173,12 @@ class ActionRun:
             return self._ended(name, process.returncode, text), number
         raise AssertionError("the step outlived SIGKILL")
 
-    def start(self, name: str) -> subprocess.Popen[bytes]:
+    def start(self, name: str, *, is_quick: bool = False) -> subprocess.Popen[bytes]:
         """Start a step."""
         step = STEPS[name]
         if "setup" not in self.outputs:
             self.outputs["setup"] = self._set_up()
+        self.outputs["setup"]["python"] = stand_in() if is_quick else sys.executable
         script = self.temp / f"{name}.sh"
         script.write_text(step["run"])
         for file in ("output", "summary", "env", "path", "state"):
@@ -249,10 +255,11 @@ class ActionRun:
 class Repository:
     """A repository whose jobs use the action."""
 
-    def __init__(self, tmp_path: Path, registry: str, files: Mapping[str, str]) -> None:
+    def __init__(self, tmp_path: Path, registry: str, files: Mapping[str, str], *, is_quick: bool = True) -> None:
         self.tmp_path = tmp_path
         self.registry = registry
         self.files = files
+        self.is_quick = is_quick
         self.jobs = 0
         self.artifacts = tmp_path / "artifacts"
         self.artifacts.mkdir()
@@ -292,6 +299,7 @@ class Repository:
         named = {name.replace("_", "-"): value for name, value in wanted.items()}
         found = ActionRun(project.folder, folder / "temp", environ, named, matrix=matrix, artifacts=self.artifacts)
         found.context = dict(context or {})
+        found.is_quick = self.is_quick
         return found, project
 
 

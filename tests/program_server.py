@@ -23,8 +23,11 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from pydantic import BaseModel
+
+from runnable_ci.config.handed_over import HANDED_OVER
 
 PROGRAM = str(Path(sys.executable).with_name("runnable-ci"))
 _OF_PYTHON = ("PYTHON", "LC_", "LANG", "TZ", "LD_", "MALLOC_", "COVERAGE_")
@@ -100,6 +103,56 @@ def _read_all(streams: list[int], answers: socket.socket, timeout_s: float, argu
     return [*found.values()]
 
 
+_STAND_IN = """#!{python} -IS
+import os, socket, sys
+from json import dumps
+
+words, environ = sys.argv[1:], dict(os.environ)
+taken = {{name for name in environ if environ[name] and name.startswith({of_python}) and not name.startswith("PYTHON")}}
+handed = environ.get({handed_over!r})
+if words[:2] == ["-I", "-m"] and taken == {{*{at_start}}}:
+    request = {{"module": words[2], "arguments": words[3:], "folder": os.getcwd(), "environ": environ}}
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
+        server.connect({address!r})
+        streams = [1, 2, *([int(handed)] if handed else [])]
+        socket.send_fds(server, [dumps({{**request, "executable": sys.argv[0]}}).encode()], streams)
+        pid, code = int(server.recv(64)), int(server.recv(64) or b"-9")
+    os.kill(os.getpid(), -code) if code < 0 else os._exit(code)
+os.execv({python!r}, [{python!r}, *words])
+"""
+
+
+@cache
+def stand_in() -> str:
+    """A program that does what this interpreter does with `-I -m` and a module of the program, in a fork.
+
+    What runs in it is no child of what called it, and no signal to that reaches it.
+    """
+    folder = TemporaryDirectory(prefix="stand-in-")
+    atexit.register(folder.cleanup)
+    address, program = str(Path(folder.name) / "socket"), Path(folder.name) / "python"
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener.bind(address)
+    listener.listen(64)
+    values = {"python": sys.executable, "of_python": _OF_PYTHON, "at_start": [*_AT_START]}
+    program.write_text(_STAND_IN.format(**values, handed_over=HANDED_OVER, address=address))
+    program.chmod(0o700)
+    threading.Thread(target=_pass_on, args=(listener,), daemon=True).start()
+    return str(program)
+
+
+def _pass_on(listener: socket.socket) -> None:
+    """Have the server do what is asked for, and answer itself."""
+    while True:
+        connection, _ = listener.accept()
+        with connection:
+            request, streams, _, _ = socket.recv_fds(connection, _REQUEST_BYTES, 3)
+            if request:
+                _server().send(request, [connection.fileno(), *streams])
+            for stream in streams:
+                os.close(stream)
+
+
 class _Server:
     """The process that has loaded the program."""
 
@@ -129,15 +182,15 @@ def _server() -> _Server:
         return _started()
 
 
-def serve(requests: socket.socket) -> None:
-    """Run what is asked for, each in a child; return in the child, and in the server once nobody can ask."""
+def serve(requests: socket.socket) -> str:
+    """Run what is asked for, each in a child; return the module to run in the child."""
     running: dict[int, tuple[int, int]] = {}
     with selectors.DefaultSelector() as selector:
         selector.register(requests, selectors.EVENT_READ)
         while True:
             for key, _ in selector.select():
                 if key.fd == requests.fileno():
-                    request, descriptors, _, _ = socket.recv_fds(requests, _REQUEST_BYTES, 3)
+                    request, descriptors, _, _ = socket.recv_fds(requests, _REQUEST_BYTES, 4)
                     if not request:
                         os._exit(0)
                     pid = os.fork()
@@ -148,8 +201,7 @@ def serve(requests: socket.socket) -> None:
                             os.close(answers)
                         requests.close()
                         os.close(descriptors[0])
-                        become(**json.loads(request), streams=descriptors[1:])
-                        return
+                        return become(**json.loads(request), streams=descriptors[1:])
                     os.write(descriptors[0], str(pid).encode())
                     for descriptor in descriptors[1:]:
                         os.close(descriptor)
@@ -166,17 +218,33 @@ def serve(requests: socket.socket) -> None:
                     os.close(answers)
 
 
-def become(folder: str, environ: Mapping[str, str], arguments: Sequence[str], streams: Sequence[int]) -> None:
-    """Make this child of a process that has loaded the program one that starts it in a folder, with these streams."""
-    for number, stream in enumerate(streams, 1):
+def become(
+    folder: str,
+    environ: Mapping[str, str],
+    arguments: Sequence[str],
+    streams: Sequence[int],
+    module: str = "runnable_ci",
+    executable: str = "",
+) -> str:
+    """Make this child of a process that has loaded the program one that starts it in a folder, with these streams.
+
+    The third stream is what was handed over. Return the module that is started. A step of the action becomes the
+    program by this executable.
+    """
+    for number, stream in enumerate(streams[:2], 1):
         os.dup2(stream, number)
-    for stream in {*streams}:
+    for stream in {*streams[:2]}:
         os.close(stream)
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environ)
+    if streams[2:]:
+        os.environ[HANDED_OVER] = str(streams[2])
+    if module != "runnable_ci" or arguments[:1] == ["action"]:
+        sys.executable = executable or sys.executable
     sys.argv = [PROGRAM, *arguments]
     importlib.reload(importlib.import_module("runnable_ci.util.clock"))  # which counts from when its process began
+    return module
 
 
 def _end(main: Callable[[], object]) -> None:
@@ -199,7 +267,5 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(PROGRAM).parent)
     asked = socket.socket(fileno=int(sys.argv[1]))
     load_all()
-    serve(asked)
-    from runnable_ci.__main__ import main
-
-    _end(main)
+    name = serve(asked)
+    _end(importlib.import_module(f"{name}.__main__" if name == "runnable_ci" else name).main)

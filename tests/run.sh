@@ -25,7 +25,7 @@ if [ "${1:-}" = --long ]; then
         tests/runs/test_reuse_in_a_registry.py tests/test_checkpoints.py tests/github/test_training_over_jobs.py \
         tests/analysis/test_culprits.py tests/engine/test_all_engines.py tests/github/random_jobs.py \
         tests/test_leftovers.py tests/test_kill.py "$@"
-    mapfile -t long < <(grep -rlE "^(@|pytestmark = )pytest\.mark\.long\(" tests --include="test_*.py")
+    mapfile -t long < <(grep -rl "pytest\.mark\.long(\"" tests --include="test_*.py")
     set -- "$@" "${long[@]}"
 else
     export LONG_TESTS="${LONG_TESTS:-4}" JUDGE_SEED="${JUDGE_SEED:-$RANDOM}"

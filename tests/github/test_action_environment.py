@@ -81,7 +81,7 @@ def job(tmp_path: Path, evil: Path, **variables: str) -> ActionRun:
     project = workspace(tmp_path, {"runnable.toml": PIPELINE})
     runner = {"GITHUB_RUN_ID": "1000", "GITHUB_RUN_ATTEMPT": "1", "GITHUB_JOB": "train", "GITHUB_REPOSITORY": "o/r"}
     environ = {**project.environ, **runner, "EVIL": str(evil), **variables}
-    action = ActionRun(project.folder, tmp_path / "temp", environ, {"token": TOKEN, "publish": "never"})
+    action = ActionRun(project.folder, tmp_path / "temp", environ, {"token": TOKEN, "publish": "never"}, is_quick=False)
     ran = action.step("run")
     assert ran.code == 0, ran.text
     return action

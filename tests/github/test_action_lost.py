@@ -48,7 +48,7 @@ def finished(where: str, run_id: str) -> set[str]:
 def test_a_lost_runner_costs_one_step(tmp_path: Path, served: Served) -> None:
     """Nothing of the job's first attempt is left but what it published; "Re-run" has only the last step to do."""
     where = served.repository()
-    repository = Repository(tmp_path, where, {"runnable.toml": SLOW})
+    repository = Repository(tmp_path, where, {"runnable.toml": SLOW}, is_quick=False)
     action, first = repository.job()
     process = action.start("run")
     wait_until(
@@ -74,7 +74,7 @@ def test_a_lost_runner_costs_one_step(tmp_path: Path, served: Served) -> None:
 def test_a_job_may_publish_at_its_end_alone(tmp_path: Path, served: Served) -> None:
     """With `publish: at-end` nothing is sent while the steps run."""
     where = served.repository()
-    repository = Repository(tmp_path, where, {"runnable.toml": SLOW})
+    repository = Repository(tmp_path, where, {"runnable.toml": SLOW}, is_quick=False)
     action, project = repository.job(publish="at-end", files={"fixed": ""})
     process = action.start("run")
     wait_until(lambda: project.read("data.txt"), "the first step")
@@ -115,7 +115,7 @@ def outcomes(project: Workspace) -> list[list[str]]:
 def test_a_runner_lost_twice(tmp_path: Path, served: Served) -> None:
     """The third attempt of a job resumes what the second one, which had resumed the first, had done until then."""
     where = served.repository()
-    repository = Repository(tmp_path, where, {"runnable.toml": f"{SLOW}{LAST}"})
+    repository = Repository(tmp_path, where, {"runnable.toml": f"{SLOW}{LAST}"}, is_quick=False)
     job_lost(repository, where, {"load"}, 1)
     job_lost(repository, where, {"load", "train"}, 2, "fixed")
     again, project = repository.job(attempt=3, files={"fixed": "", "tested": ""})
@@ -129,7 +129,7 @@ def test_a_runner_lost_after_a_failure(tmp_path: Path, served: Served) -> None:
     """What the lost second attempt had done counts more than what the failed first one left."""
     where = served.repository()
     failing = SLOW.replace("test -e fixed || sleep 60", "test -e fixed")
-    repository = Repository(tmp_path, where, {"runnable.toml": f"{failing}{LAST}"})
+    repository = Repository(tmp_path, where, {"runnable.toml": f"{failing}{LAST}"}, is_quick=False)
     first, _ = repository.job()
     assert first.all().code == 1
     job_lost(repository, where, {"load", "train"}, 2, "fixed")
@@ -142,7 +142,7 @@ def test_a_runner_lost_after_a_failure(tmp_path: Path, served: Served) -> None:
 def test_the_runner_of_a_retry_is_lost(tmp_path: Path, served: Served) -> None:
     """A retry of exactly one state of a run has resumed it: its second attempt goes on there, and waits for nobody."""
     where = served.repository()
-    repository = Repository(tmp_path, where, {"runnable.toml": f"{SLOW}{LAST}"})
+    repository = Repository(tmp_path, where, {"runnable.toml": f"{SLOW}{LAST}"}, is_quick=False)
     failing = SLOW.replace("test -e fixed || sleep 60", "test -e fixed")
     first, _ = repository.job(files={"runnable.toml": f"{failing}{LAST}"})
     assert first.all().code == 1

@@ -102,8 +102,12 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
 }
 
 
+ALWAYS = {"attempts", "steps", "files", "wrong packages", "deep"}
+OTHERS = pytest.mark.long("it writes and reads megabytes; the other kinds hold the rule")
+
+
 @pytest.mark.promise
-@pytest.mark.parametrize("kind", HOSTILE)
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=() if kind in ALWAYS else OTHERS) for kind in HOSTILE])
 def test_a_small_log_takes_little_memory_and_no_disk(tmp_path: Path, served: Served, kind: str) -> None:
     """A log of a few megabytes that would become gigabytes is refused by pull and retry, with what is wrong with it."""
     here = store(tmp_path / "here")

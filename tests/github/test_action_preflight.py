@@ -26,9 +26,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 def repository_of(tmp_path: Path, where: str) -> Repository:
     """A repository whose pipeline says that it ran, in a file."""
     files = {"runnable.toml": PIPELINE.replace("echo", "touch ran; echo", 1), "fixed": "", ".gitignore": "ran\n"}
-    return Repository(
-        tmp_path, where, files, is_quick=False
-    )  # as fast as a first start, which publishes less meanwhile
+    return Repository(tmp_path, where, files, is_quick=False)  # a fork is quick enough to publish meanwhile
 
 
 def refusing(status: int, body: bytes = b"") -> Callable[[Seen, Callable[[], Reply]], Reply]:

@@ -43,6 +43,8 @@ class Noting:
 
     def reason(self, worker: str) -> str | None: ...
 
+    def last_reason(self, worker: str) -> str | None: ...
+
     def awaited(self, handles: Sequence[Handle]) -> str:
         return f"{len(handles)} workers"
 

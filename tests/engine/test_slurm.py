@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from textwrap import dedent
@@ -183,6 +185,10 @@ def is_lost(project: Workspace, process_code: int) -> StepAttempt:
     return lost
 
 
+GONE = r"Slurm says (NODE_FAIL.* of job \S+|[A-Z_+]*(NOT_RESPONDING|DOWN)[A-Z_+]* of node n[12])"
+"""The scheduler's word for a node that is gone, or for a job that was on it."""
+
+
 @pytest.mark.promise
 def test_a_lost_node(slurm: Slurm, tmp_path: Path) -> None:
     """A node dies under a step: whatever exit code `srun` has, the attempt is lost, and can be resumed."""
@@ -193,11 +199,42 @@ def test_a_lost_node(slurm: Slurm, tmp_path: Path) -> None:
         slurm.lose_node(node)
     lost = is_lost(project, process.returncode)
     assert lost.outcome == "interrupted"
-    assert lost.message.startswith("lost on cluster: Slurm says "), lost.message
+    assert re.fullmatch(f"lost on cluster: {GONE}", lost.message), lost.message
     slurm.restore()
     go(project)
     project.runnable("retry", "r")
     assert begun(project).read_text() == "begin\n" * 2
+
+
+PAIR = """
+    [executors.cluster]
+    slurm = { partition = "all" }
+
+    [steps.each]
+    executor = "cluster"
+    resources = { cpus = 2 }
+    run = "echo $SLURMD_NODENAME > ../node-$i; while [ ! -e ../go ]; do sleep 0.1; done"
+    strategy = { matrix = { i = [1, 2] }, fail-fast = false }
+    """
+
+
+def test_a_lost_node_of_an_allocation(slurm: Slurm, tmp_path: Path) -> None:
+    """The allocation stands without it: Slurm says so of the node, and what runs on the other node continues."""
+    project = project_on(slurm, tmp_path, PAIR)
+    words = ["sbatch", "--parsable", "--nodes=2", "--ntasks=2", "--cpus-per-task=2", "--no-kill"]
+    submit = [*words, f"--output={tmp_path}/job.out", f"--wrap={shlex.quote(PROGRAM)} run --run-id r"]
+    done = subprocess.run(submit, cwd=project.folder, env=project.environ, capture_output=True, text=True, check=True)
+    files = [tmp_path / f"node-{i}" for i in (1, 2)]
+    wait_until(lambda: all(it.exists() and it.read_text() for it in files), "both steps run", timeout_s=60)
+    nodes = [it.read_text().strip() for it in files]
+    kept, lost = (f"each.{1 + nodes.index(node)}.each" for node in ("n1", "n2"))
+    slurm.lose_node("n2")
+    wait_until(lambda: attempts_at(project, lost)[0].status == "FAIL", "it is lost", timeout_s=90, poll_s=0.5)
+    go(project)
+    slurm.wait_for_job(done.stdout.strip(), "FAILED", timeout_s=60)
+    [found] = attempts_at(project, lost)
+    assert re.fullmatch(f"lost on cluster: {GONE}", found.message), found.message
+    assert attempts_at(project, kept)[0].status == "SUCCESS"
 
 
 def test_a_node_that_is_set_down(slurm: Slurm, tmp_path: Path) -> None:
@@ -225,9 +262,10 @@ def test_scancel(slurm: Slurm, tmp_path: Path) -> None:
 def kill(slurm: Slurm, *programs: str) -> None:
     """Kill all processes of these programs on the cluster."""
     for pid in slurm.processes():
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        if any(program.encode() in words for program in programs):
-            os.kill(pid, signal.SIGKILL)
+        with suppress(OSError):  # it has ended by itself
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            if any(program.encode() in words for program in programs):
+                os.kill(pid, signal.SIGKILL)
 
 
 def test_a_worker_without_srun(slurm: Slurm, tmp_path: Path) -> None:

@@ -72,6 +72,9 @@ class Launcher(Protocol):
     def reason(self, worker: str) -> str | None:
         """Return why a scheduler ended a worker: empty where it did not, None where there is no scheduler."""
 
+    def last_reason(self, worker: str) -> str | None:
+        """Return why a scheduler ended a worker that is lost, empty where nobody knows; None: it may find out yet."""
+
     def awaited(self, handles: Sequence[Handle]) -> str:
         """Return what workers that have not begun wait for; empty where no scheduler has them wait."""
 
@@ -137,6 +140,10 @@ class CommandLauncher:
     def reason(self, worker: str) -> str | None:  # noqa: ARG002 - whichever it is
         """Return None: a command has no scheduler."""
         return None
+
+    def last_reason(self, worker: str) -> str | None:  # noqa: ARG002 - whichever it is
+        """Return nothing: a command has no scheduler."""
+        return ""
 
     def awaited(self, handles: Sequence[Handle]) -> str:  # noqa: ARG002 - whichever they are
         """Return nothing: a command has no scheduler."""

@@ -262,8 +262,7 @@ class AttemptsElsewhere:
 
     def _look(self) -> bool:
         """Look at all attempts once; whether one has come to its end."""
-        moved = False
-        supervisor = self.context.supervisor
+        moved, supervisor = False, self.context.supervisor
         for title, flight in list(self._flights.items()):
             flight.reader.read()
             if title in self._waiting_s and flight.taken():
@@ -325,9 +324,11 @@ class AttemptsElsewhere:
             flight.life, flight.why = LifeSeen(flight.folder), why or "its worker is gone"
         found = flight.life.look()
         if found == "lost":
-            why = self._reason(flight.queue, flight.worker) or flight.why  # the scheduler may have found out by now
-            is_stopped = flight.stopped_s is not None
-            self._give(flight, flight.lost("cancelled", "cancelled") if is_stopped else flight.lost(why))
+            is_stopped, queue = flight.stopped_s is not None, self._queues.get(flight.queue)
+            said = queue.launcher.last_reason(flight.worker) if queue and not is_stopped else ""
+            if said is not None:  # else the scheduler may find out yet
+                lost = flight.lost("cancelled", "cancelled") if is_stopped else flight.lost(said or flight.why)
+                self._give(flight, lost)
         elif found == "lives":
             self.context.printer.say("its launcher has ended, its worker continues", step=flight.step.shown)
 

@@ -29,7 +29,14 @@ _OVER: Final = frozenset(
 )
 """States of a job that is over. Source: squeue(1), JOB STATE CODES."""
 _SUBMITTED: Final = re.compile(r"([0-9]+)(;[^;\s]+)?\s*")
-_FIELD: Final = re.compile(r"(JobState|Reason|ExitCode|NodeList)=(\S+)")
+_FIELD: Final = re.compile(r"\b(JobState|Reason|NodeList)=(\S+)")
+_GOES_ON: Final = frozenset({"", "PENDING", "CONFIGURING", "RUNNING", "COMPLETING"})
+_NODE: Final = re.compile(r"NodeName=(\S+) .*?\bState=([^\s*]+)(\*?)")
+_NODE_GONE: Final = frozenset({"DOWN", "NOT_RESPONDING", "FAIL", "ERROR", "POWERED_DOWN", "POWERING_DOWN"})
+"""States of a node on which nothing runs; some versions say by a star that it does not respond. Source: sinfo(1)."""
+_NOTICE_S: Final = 25.0
+"""How long Slurm may take to find out that a node is gone: it asks that in vain, for `MessageTimeout` (10 s)."""
+_REASON_LOOK_S: Final = 1.0
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -42,7 +49,11 @@ class SlurmLauncher(CommandLauncher):
     _alone: set[str] = field(default_factory=set)
     """Workers to which no `srun` here leads: nothing gives their allocation back."""
     _jobs: dict[str, str] = field(default_factory=dict)
-    """Job, or task of an array → its state, when it was asked for last."""
+    """Worker → its job, or task of an array."""
+    _nodes: dict[str, str] = field(default_factory=dict)
+    """Worker → the node on which it found itself."""
+    _lost: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """Worker → when it was first asked why it is lost, and when last."""
 
     @property
     def slurm(self) -> Slurm:
@@ -144,7 +155,20 @@ class SlurmLauncher(CommandLauncher):
 
     def reason(self, worker: str) -> str | None:
         """Return what Slurm says of a worker's job that did not end by itself; empty where it says nothing."""
-        return self._described(self._job_of(worker))
+        job = self._job_of(worker)
+        return self._described(job) or self._node_described(self._nodes.get(worker) or self._facts(job).get("NodeList"))
+
+    def last_reason(self, worker: str) -> str | None:
+        """Return what Slurm says of the job or the node of a lost worker, once it has found out; None until then."""
+        moment = time.monotonic()
+        since_s, asked_s = self._lost.get(worker, (moment, 0.0))
+        if moment - asked_s < _REASON_LOOK_S:
+            return None
+        self._lost[worker] = since_s, moment
+        if why := self.reason(worker):
+            return why
+        goes_on = self._facts(self._job_of(worker)).get("JobState", "") in _GOES_ON
+        return None if goes_on and moment - since_s < _NOTICE_S else ""
 
     def _job_of(self, worker: str) -> str:
         """Return a worker's job: as it said itself, else the one that has its name."""
@@ -155,17 +179,29 @@ class SlurmLauncher(CommandLauncher):
         return self._jobs.get(worker, "")
 
     def _described(self, job: str) -> str:
-        described = self._ask(["scontrol", "--oneliner", "show", "job", job]) if job else None
-        facts = dict(_FIELD.findall((described or "").partition("\n")[0]))
+        facts = self._facts(job)
         state = facts.get("JobState", "")
-        if state in ("", "PENDING", "CONFIGURING", "RUNNING", "COMPLETED", "COMPLETING"):
+        if state in _GOES_ON or state == "COMPLETED":
             return ""
         reason = "" if facts.get("Reason", "None") == "None" else f" ({facts['Reason']})"
         return f"Slurm says {state}{reason} of job {job}"
 
+    def _facts(self, job: str) -> dict[str, str]:
+        described = self._ask(["scontrol", "--oneliner", "show", "job", job]) if job else None
+        return dict(_FIELD.findall((described or "").partition("\n")[0]))
+
+    def _node_described(self, nodes: str | None) -> str:
+        """Return what Slurm says of a node that is gone, among these; empty where it says of none that it is."""
+        described = self._ask(["scontrol", "--oneliner", "show", "node", nodes]) if nodes else None
+        for name, state, star in _NODE.findall(described or ""):
+            if gone := sorted(_NODE_GONE.intersection([*state.split("+"), *(["NOT_RESPONDING"] if star else [])])):
+                return f"Slurm says {'+'.join(gone)} of node {name}"
+        return ""
+
     def know_job(self, worker: str, job: Mapping[str, str]) -> None:
         """Know the job in which a worker found itself."""
         self._jobs[worker] = job.get("SLURM_JOB_ID", "")
+        self._nodes[worker] = job.get("SLURMD_NODENAME", "")
 
     def awaited(self, handles: Sequence[Handle]) -> str:
         """Return the first job that is pending, and why; within an allocation what `srun` says of its step."""

@@ -58,7 +58,7 @@ def project(tmp_path: Path) -> Workspace:
 @pytest.mark.parametrize(
     ("words", "more", "most"),
     [
-        (["run"], {"engine.provenance.staleness", "engine.provenance.foreign_code", "steps.reach"}, 161),
+        (["run"], {"engine.provenance.staleness", "engine.provenance.foreign_code", "steps.reach"}, 162),
         (["retry", "first"], {*STARTING, "runs.products.recovery", "runs.products.baseline", "steps.reach"}, 140),
         (["runs"], {"engine", "steps", "vcs.identity", "vcs.status", "cli.show.run"}, 92),
     ],

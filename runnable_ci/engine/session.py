@@ -26,6 +26,7 @@ from runnable_ci.runs.reader import catalog_of, products_of
 from runnable_ci.runs.run_identity import heads
 from runnable_ci.steps.interpreter import check_interpreter
 from runnable_ci.util.clock import now
+from runnable_ci.util.console import is_actions
 from runnable_ci.vcs.actor import find_actor
 from runnable_ci.vcs.identity import Code
 
@@ -144,6 +145,7 @@ class RunSession:
         tag: str = "",
     ) -> Started:
         """Return the event that begins an invocation, on what the log says before it."""
+        environ = self.options.environ
         return Started(
             run_id=log.run_id,
             name=pipeline_identity.name,
@@ -158,7 +160,8 @@ class RunSession:
                 log_level=self._log_level(log),
                 identity=os.urandom(16).hex(),
                 parents=heads(log.invocations),
-                actor=find_actor(self.options.environ, self.code.user_name),
+                actor=find_actor(environ, self.code.user_name),
+                workflow_run=environ.get("GITHUB_RUN_ID", "") if is_actions(environ) else "",
             ),
         )
 

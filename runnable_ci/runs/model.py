@@ -291,6 +291,8 @@ class Invocation(Record):
     """Digests of the newest invocations that it had seen; none where it began the run, unknown in earlier versions."""
     actor: str = ""
     """Who started it: GitHub's actor in a job, else the `user.name` of git."""
+    workflow_run: str = ""
+    """The number of GitHub's workflow run whose job it was; empty elsewhere, and in earlier versions."""
     log_level: str = ""
     """What steps were asked to log: `debug`, `info`, `warning`, `error` or `critical`; empty where nothing was said."""
     decisions: dict[str, DecisionRecord] = Field(default_factory=dict)

@@ -75,7 +75,7 @@ def attack(remote: Registry, layout: Layout, run_id: str, *tags: str, ref: str =
         update={"number": 2, "command": "retry", "start_time": "2099-01-01T00:00:00Z"}
     )
     seen = {"identity": "e" * 32, "parents": heads(log.invocations)}
-    last = last.model_copy(update={"end_time": "2099-01-01T00:00:09Z", "actor": "mallory", **seen})
+    last = last.model_copy(update={"end_time": "2099-01-01T00:00:09Z", "actor": "mallory", "workflow_run": "", **seen})
     environment = log.environments[step.attempts[-1].environment].model_copy(update={"variables": {"GITHUB_REF": ref}})
     more = {"attempt_number": 2, "invocation": 2, "start_time": "2099-01-01T00:00:01Z", "environment": "e"}
     forged = step.attempts[-1].model_copy(
@@ -284,6 +284,20 @@ def test_jobs_that_share_a_run_accept_their_workflow_run() -> None:
     by_digest = replace(accepted, patterns=("sha256:" + "1" * 64,))
     assert by_digest.accepts(Writer(DIGEST, (), (other, own)))
     assert not by_digest.accepts(Writer(DIGEST, (), (own, other)))
+
+
+def test_a_job_that_ran_no_step_is_one_of_its_workflow_run(tmp_path: Path) -> None:
+    """Its matrix has no instances, or an `if` left its steps out: its part says where it ran all the same."""
+    pipeline = "[parameters]\nx = 1\n[steps.a]\nrun = 'true'\nstrategy.matrix.n = []\n"
+    project = workspace(tmp_path, {"runnable.toml": pipeline})
+    at_job = Workspace(project.folder, {**project.environ, **job("refs/pull/7/merge")})
+    at_job.runnable("run", "--run-id", "r")
+    writer = Writer.of(project.log("r"), DIGEST, ())
+    accepted = AcceptedWriters(refs=frozenset({"pull:7"}), workflow_run="77")
+    assert accepted.accepts(writer)
+    assert not replace(accepted, workflow_run="78").accepts(writer)
+    project.runnable("run", "--run-id", "here", GITHUB_RUN_ID="77")
+    assert project.log("here").invocations[0].workflow_run == ""
 
 
 @pytest.mark.parametrize(

@@ -35,13 +35,14 @@ class Maker:
 
     @classmethod
     def of(cls, log: RunLog, invocation: Invocation | None, attempts: Sequence[StepAttempt]) -> Self:
-        """Return the maker of an invocation, by the attempts that it made: only these say where it ran."""
+        """Return the maker of an invocation, by the attempts that it made: only these say for which branch it ran."""
         newest_first = sorted(attempts, key=lambda attempt: attempt.start_time, reverse=True)
         known = [(log.environments.get(attempt.environment), attempt) for attempt in newest_first]
         variables = [environment.variables for environment, _ in known if environment]
         places = [ref_label(each) for each in variables]
         codes = [attempt.code_identities[0].ref for attempt in newest_first if attempt.code_identities]
-        workflow_runs = filter(None, (each.get("GITHUB_RUN_ID", "") for each in variables))
+        own = invocation.workflow_run if invocation else ""
+        workflow_runs = filter(None, (own, *(each.get("GITHUB_RUN_ID", "") for each in variables)))
         return cls(
             tuple(ref[:_TEXT_MAX] for ref in dict.fromkeys(filter(None, (*places, *codes)))),
             (invocation.actor if invocation else "")[:_TEXT_MAX],

@@ -16,7 +16,7 @@ def main() -> None:
     """Run the command line."""
     if sys.version_info < (3, 11):
         sys.exit(f"error: the command needs Python 3.11 or newer, this is {sys.version.split()[0]}; {_READS_ONLY}")
-    from runnable_ci.observe.looks import watched_workspace
+    from runnable_ci.observe.looks import watched_folder
     from runnable_ci.util.console import console, occupy_closed_streams
 
     if sys.platform == "win32":
@@ -33,7 +33,7 @@ def main() -> None:
         from runnable_ci.config.handed_over import receive
 
         receive(os.environ)
-    if found := watched_workspace(os.environ):
+    if found := watched_folder(os.environ):
         from runnable_ci.observe.looks.shared import announce_to_watchers
 
         announce_to_watchers(*found)

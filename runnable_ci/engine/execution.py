@@ -24,7 +24,6 @@ from runnable_ci.engine.runner import Run
 from runnable_ci.engine.session import RunSession
 from runnable_ci.engine.step_output import Masks
 from runnable_ci.errors import STOPPED_IN_TIME, RunnableError, system_errors
-from runnable_ci.observe.looks import shared_file
 from runnable_ci.observe.observer import Observer
 from runnable_ci.runs.catalog import Catalog
 from runnable_ci.runs.model import SUCCESS, TIME_BUDGET, CatalogEntry, Pack, StepAttempt
@@ -198,9 +197,7 @@ def _loop(
 
 
 def _observer(session: RunSession, recorder: Recorder, around: Path | None) -> Observer:
-    project, is_elsewhere = session.project, _is_elsewhere(session, recorder)
-    shared = shared_file(project.layout.folder)
-    return Observer(project.workspace, recorder.scratch / "watched", around, shared, announces=is_elsewhere)
+    return Observer(session.project.workspace, recorder.scratch / "watched", around)
 
 
 def _is_elsewhere(session: RunSession, recorder: Recorder) -> bool:

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from runnable_ci.observe.looks import shared_file
 from runnable_ci.observe.looks.own import OwnLooks
 from runnable_ci.observe.trace import Trace, Window, trace
 from runnable_ci.observe.watcher import Event, Watcher
@@ -47,20 +48,12 @@ class _Attempt:
 class Observer:
     """Watches a workspace while attempts run. Safe in threads; `scratch` is a folder of the program's own.
 
-    `shared` is a file in which other processes of this program on the same machine say what they open; this one does
-    where it `announces`.
+    `around` is the repository that the workspace is in.
     """
 
-    def __init__(
-        self,
-        workspace: Path,
-        scratch: Path,
-        around: Path | None = None,
-        shared: str | None = None,
-        *,
-        announces: bool = False,
-    ) -> None:
-        own = OwnLooks(os.path.realpath(workspace), shared, announces=announces)
+    def __init__(self, workspace: Path, scratch: Path, around: Path | None = None) -> None:
+        whole = os.path.realpath(around or workspace)
+        own = OwnLooks(os.path.realpath(workspace), whole, shared_file(whole))
         self._watcher = Watcher(workspace, scratch, around, own)
         self._lock = threading.Lock()
         self._attempts: list[_Attempt] = []

@@ -89,17 +89,19 @@ def test_a_git_counts_for_as_long_as_it_was_asked(file: str, tmp_path: Path) -> 
     listener.close()
 
 
-@pytest.mark.parametrize("damage", ["folder", "link", "foreign"])
+@pytest.mark.parametrize("damage", ["folder", "link", "foreign", "open to others"])
 def test_a_file_that_cannot_be_shared(file: str, tmp_path: Path, damage: str) -> None:
     """Who watches and who looks go on without it."""
     if damage == "folder":
         Path(file).mkdir()
     elif damage == "link":
         Path(file).symlink_to(tmp_path / "target")
-    else:
+    elif damage == "foreign":
         os.mkfifo(file)
+    else:
+        tmp_path.chmod(0o777)
     announce_to_watchers(str(tmp_path), file)
-    own = OwnLooks(str(tmp_path), file, announces=True)
+    own = OwnLooks(str(tmp_path), shared=file)
     (tmp_path / "a.txt").write_text("")
     own.hear_others(time.monotonic())
     assert not own.take("a.txt")

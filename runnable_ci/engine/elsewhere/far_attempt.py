@@ -19,7 +19,6 @@ from runnable_ci.engine.provenance.step_variables import ValueDigests, VariableR
 from runnable_ci.engine.provenance.workspace_view import RunProducts
 from runnable_ci.engine.reporter import NoCommandFiles
 from runnable_ci.engine.step_output import Masks
-from runnable_ci.observe.looks import shared_file
 from runnable_ci.observe.observer import Observer
 from runnable_ci.pipeline.model import Pipeline
 from runnable_ci.redaction.redactor import Redactor
@@ -103,8 +102,7 @@ def run_far(
         there = environ_there(setting.environ, environ)
         log = RunLog(run_id=setting.run_id, packs=dict(ticket.packs))
         around = Path(setting.around) if setting.around else None
-        shared = shared_file(layout.folder)
-        with closing(Observer(setting.workspace, scratch / "watched", around, shared, announces=True)) as observer:
+        with closing(Observer(setting.workspace, scratch / "watched", around)) as observer:
             catalog = _catalog(setting, layout, log, there)
             containers = _containers(setting, ticket, layout, there, reporter)
             reads = _reads(setting, ticket, catalog, observer, redactor, containers)

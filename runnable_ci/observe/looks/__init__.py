@@ -7,8 +7,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Protocol
 
-_STORE = ".runnable"
-
 
 class GitAnnouncer(Protocol):
     """Says that this process begins, or has ended, to ask git."""
@@ -24,23 +22,30 @@ announcing: list[GitAnnouncer] = []
 """Who does so now: one at most."""
 
 
-def shared_file(store: str | os.PathLike[str]) -> str:
-    """Return the file of a store in which the processes of this program on this machine say what they open."""
-    return os.path.join(store, f"openings.{os.uname().nodename}")
+def shared_folder() -> str:
+    """Return the folder of this user on this machine with the files in which processes say what they open."""
+    return f"/tmp/runnable-ci-{os.geteuid()}"  # noqa: S108 - the same for all sessions; its owner is looked at
 
 
-def watched_workspace(environ: Mapping[str, str]) -> tuple[str, str] | None:
-    """Return the workspace that this process was called in, and its `shared_file`, if a run may watch it.
+def shared_file(root: str) -> str:
+    """Return the file for all that happens below a folder, of which `root` is the path without links."""
+    from hashlib import blake2b  # mostly nobody watches
+
+    return f"{shared_folder()}/{blake2b(os.fsencode(f'{os.uname().nodename}:{root}'), digest_size=16).hexdigest()}"
+
+
+def watched_folder(environ: Mapping[str, str]) -> tuple[str, str] | None:
+    """Return the folder around the current one that a run may watch, and its `shared_file`; None where there is none.
 
     A step that calls this program reads what that reads: there nothing is to be announced.
     """
-    if "RUNNABLE_STEP" in environ:
+    if "RUNNABLE_STEP" in environ or not os.path.isdir(shared_folder()):
         return None
     try:
         folder = os.getcwd()
     except OSError:  # it is gone
         return None
-    while not os.path.exists(file := shared_file(f"{folder}/{_STORE}")):
+    while not os.path.exists(file := shared_file(folder)):
         if folder == (folder := os.path.dirname(folder)):
             return None
     return folder, file

@@ -21,13 +21,15 @@ _OTHERS_S: Final = 0.5
 
 
 class OwnLooks:
-    """The openings of files and folders below a root by this process, each until its event has come.
+    """The openings of files and folders by this process, each until its event has come.
 
-    `shared` is a file in which other processes of this program announce theirs; this one does so where it `announces`.
+    Paths are relative to a root, also those of what is `around` it. `shared` is a file in which this process and others
+    of this program announce theirs.
     """
 
-    def __init__(self, root: str, shared: str | None = None, *, announces: bool = False) -> None:
+    def __init__(self, root: str, around: str = "", shared: str = "") -> None:
         self._root = root
+        self._around = around or root
         # Safe in threads without a lock, which a hook must not wait for. What is too much counts as a step's.
         self._heard: deque[bytes] = deque(maxlen=_HEARD_MAX)
         self._waiting: Counter[str] = Counter()
@@ -37,9 +39,9 @@ class OwnLooks:
         self._announcer: Announcer | None = None
         stop_announcing()
         with suppress(OSError):  # the disk is full, or the file another user's: all that is opened counts as a step's
-            if shared and announces:
-                self._announcer = Announcer(shared, root)  # from now on: others watch already
-            self._announced = Announced(shared) if shared else None
+            if shared:
+                self._announcer = Announcer(shared, self._around)  # from now on: others watch already
+                self._announced = Announced(shared)
         self._emptied_s = 0.0
         self.others_ask_git = False
         """Whether a git that another process asks may have caused some of the events that come now."""
@@ -98,4 +100,7 @@ class OwnLooks:
         path = os.path.normpath(heard)
         if path == self._root:
             return ""
-        return path[len(self._root) + 1 :] if path.startswith(f"{self._root}/") else None
+        if path.startswith(f"{self._root}/"):
+            return path[len(self._root) + 1 :]
+        is_around = path == self._around or path.startswith(f"{self._around}/")
+        return os.path.relpath(path, self._root) if is_around else None

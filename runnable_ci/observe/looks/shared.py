@@ -1,7 +1,8 @@
 """What other processes of this program open on the same machine, as each says in a file that all of them share.
 
-Who watches a workspace listens: the run's own process, and its workers. Who looks at it announces that before it
-happens: the workers, the run beside them, and each command in another terminal, from its very start.
+Who watches a workspace listens, and announces its own looks before they happen: runs and workers. So does each command
+in another terminal, from its very start. There is one file for a repository, as workspaces in it are watched with all
+that is around them.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import stat
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from errno import EPERM
 from typing import Final
 
 from runnable_ci.observe.looks import announcing
@@ -20,14 +22,19 @@ from runnable_ci.util.files import lock
 _READ_BYTES: Final = 1 << 20
 _GIT_BEGINS: Final = b"\x01"
 _GIT_ENDS: Final = b"\x02"
+_STORE: Final = b"/.runnable/"
+"""Is not watched."""
 _GIT_MAX_S: Final = 60.0
 """Who asks for longer was killed before it said that it had ended."""
 
 
 def announce_to_watchers(root: str, file: str) -> None:
-    """Announce from now on what this process opens below a root, if anybody listens to that in a file."""
+    """Announce from now on what this process opens below a root, if a run listens to that in a file.
+
+    What a step calls is its own look: nothing is announced by a process that a run has started, however.
+    """
     with suppress(OSError):
-        if _is_heard(file):
+        if _is_heard(file) and not _is_started_by_a_run(file):
             Announcer(file, root)
 
 
@@ -56,6 +63,7 @@ class Announcer:
     def __init__(self, file: str, root: str) -> None:
         stop_announcing()
         self._root = os.fsencode(root)
+        _require_own_folder(os.path.dirname(file))
         self._me = f"{os.getpid()}:".encode()
         self._file: _Descriptor | None = _Descriptor(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         announcing.append(self)
@@ -63,7 +71,7 @@ class Announcer:
 
     def say(self, path: bytes) -> None:
         """Say what this process is about to open. Safe in an audit hook."""
-        if path.startswith(self._root) and b"\n" not in path and (file := self._file):
+        if path.startswith(self._root) and b"\n" not in path and _STORE not in path and (file := self._file):
             with suppress(OSError):  # the disk is full: to the others it is a step's
                 os.write(file.number, self._me + path + b"\n")
 
@@ -85,6 +93,7 @@ class Announced:
     """What other processes say in the file from now on. While it is open they know that it is listened to."""
 
     def __init__(self, file: str) -> None:
+        _require_own_folder(os.path.dirname(file))
         self._path = file
         self._me = f"{os.getpid()}:".encode()
         self._file: _Descriptor | None = _Descriptor(file, os.O_RDWR | os.O_CREAT)
@@ -152,3 +161,35 @@ def _is_heard(path: str) -> bool:
     except BlockingIOError:
         return True
     return False
+
+
+def _require_own_folder(folder: str) -> None:
+    """Make the folder of the files; raise `OSError` where another user may write into it."""
+    with suppress(FileExistsError):
+        os.mkdir(folder, 0o700)
+    found = os.lstat(folder)
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
+        raise PermissionError(EPERM, "may have been written by another user", folder)
+
+
+def _is_started_by_a_run(file: str) -> bool:
+    """Return whether a process that this one comes from listens to a file: it is a step's, whatever its variables."""
+    process, file = os.getppid(), os.path.realpath(file)
+    while process > 1:
+        with suppress(OSError):  # of another user
+            for entry in os.scandir(f"/proc/{process}/fd"):
+                if os.readlink(entry.path) == file and _is_for_both(f"/proc/{process}/fdinfo/{entry.name}"):
+                    return True
+        try:
+            with open(f"/proc/{process}/stat", "rb") as status:
+                process = int(status.read().rpartition(b")")[2].split()[1])
+        except (OSError, ValueError):  # it has ended
+            return False
+    return False
+
+
+def _is_for_both(place: str) -> bool:
+    """Return whether a descriptor, by what the system says of it, reads and writes: who only announces writes."""
+    with open(place, "rb") as about:
+        flags = next((line.split()[1] for line in about if line.startswith(b"flags:")), b"0")
+    return int(flags, 8) & os.O_ACCMODE == os.O_RDWR

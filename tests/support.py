@@ -98,3 +98,10 @@ def write_old_journal(store: Path, run_id: str, lines: Iterable[str]) -> None:
     names = "org.opencontainers.image.ref.name"
     index["manifests"] = [entry for entry in index["manifests"] if entry["annotations"].get(names) != run_id]
     (store / "index.json").write_text(json.dumps(index))
+
+
+def guards(worker: int) -> list[int]:
+    """Return the processes that a worker parted from itself: they have its command."""
+    command = Path(f"/proc/{worker}/cmdline").read_bytes()
+    children = Path(f"/proc/{worker}/task/{worker}/children").read_text().split()
+    return [int(it) for it in children if Path(f"/proc/{it}/cmdline").read_bytes() == command]

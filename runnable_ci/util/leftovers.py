@@ -164,6 +164,11 @@ def kill_all(leaders: Collection[int], marks: Collection[str], *, listed: Callab
         time.sleep(_LOOK_S)
 
 
+def marks_like(beginnings: tuple[str, ...], *, listed: Callable[[], bytes]) -> set[str]:
+    """Return the marks in the environments of all processes that begin with one of these texts."""
+    return {mark for row in _rows(listed) for mark in row.marks if mark.startswith(beginnings)}
+
+
 def belonging(rows: Collection[Row], leaders: Collection[int], marks: Collection[str], own: int) -> list[Row]:
     """Return the processes of these leaders or marks, but none of the session or group `own`."""
     found = {row.pid for row in rows if row.pid in leaders or row.session in leaders or not row.marks.isdisjoint(marks)}

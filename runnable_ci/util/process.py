@@ -62,7 +62,7 @@ class Supervisor:
         self._groups: set[int] = set()
         self._lock = threading.Lock()
         adopt_orphans()
-        self._table = ProcessTable(_listed)
+        self._table = ProcessTable(processes_of_ps)
         self._running = set[object]()
         """A token for each program that is being started or runs, or that could leave what it likes."""
 
@@ -368,7 +368,8 @@ def oom_kills() -> int:
     return int(after.partition(b"\n")[0] or b"0")
 
 
-def _listed() -> bytes:
+def processes_of_ps() -> bytes:
+    """Return what `PS` prints, on any system that has it; empty where that fails."""
     return check_output(PS, cwd=Path("/"), env={"PATH": os.defpath, "LC_ALL": "C"}, timeout_s=5) or b""
 
 
@@ -379,7 +380,7 @@ def end_outliving(started: Mapping[int, str], marks: Collection[str]) -> None:
     """
     leaders = {pid for pid, time_text in started.items() if time_text and start_time(pid) == time_text}
     if leaders or marks:
-        kill_all(leaders, marks, listed=_listed, within_s=GRACE_S)
+        kill_all(leaders, marks, listed=processes_of_ps, within_s=GRACE_S)
 
 
 def _start_error(argv: Sequence[str], cwd: Path, e: Exception) -> StepError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import threading
 import time
@@ -19,7 +20,7 @@ from podman import podman_with_image
 from registry_server import PASSWORD, USERNAME, Reply, Seen, Served, password_registry, registry, serving
 from slurm import Slurm, slurm_server
 from sshd import Ssh, ssh_server
-from support import wait_until
+from support import guards, wait_until
 
 from runnable_ci.runs.elsewhere import parcels
 from runnable_ci.runs.elsewhere.fragment import Fragment, document_of
@@ -28,6 +29,7 @@ from runnable_ci.runs.model import StepAttempt
 from runnable_ci.store.local import Layout
 from runnable_ci.store.reference import parse_reference
 from runnable_ci.store.registry import Registry
+from runnable_ci.util.process import start_time
 
 STEPS = """
 [parameters]
@@ -243,6 +245,33 @@ def test_a_lost_machine(by_ssh: Callable[..., Machines], ssh: Ssh, tmp_path: Pat
     (tmp_path / "go").touch()
     near.runnable("retry", "r")
     assert begun.read_text() == "begin\n" * 2
+
+
+TWICE = """
+    [steps.slow]
+    run = "echo $$ $PPID >> {beside}/pids; [ $(wc -l < {beside}/pids) = 2 ] || sleep 60; seq 3 > out.txt"
+    attempts = 2
+    executor = "far"
+    catalog = {{ put = ["out.txt"] }}
+    """
+
+
+@pytest.mark.promise
+@pytest.mark.parametrize("is_guard_killed", [False, True])
+def test_a_killed_worker(by_ssh: Callable[..., Machines], tmp_path: Path, *, is_guard_killed: bool) -> None:
+    """What it ran is ended on its machine before the next try runs there."""
+    near = by_ssh(TWICE.format(beside=tmp_path)).near
+    pids = tmp_path / "pids"
+    with near.start("run", "--run-id", "r") as process:
+        wait_until(lambda: pids.exists() and pids.read_text().endswith("\n"), "the step runs elsewhere")
+        step, worker = map(int, pids.read_text().split())
+        assert b"attempt" in Path(f"/proc/{worker}/cmdline").read_bytes()
+        for each in (*(guards(worker) if is_guard_killed else ()), worker):
+            os.kill(each, signal.SIGKILL)
+        wait_until(lambda: pids.read_text().count("\n") == 2, "the next try begins")
+        assert not start_time(step)
+    assert process.returncode == 0
+    assert [it.outcome for it in near.log("r").steps["slow"].attempts] == ["interrupted", "succeeded"]
 
 
 def test_cancelled(by_ssh: Callable[..., Machines], ssh: Ssh, tmp_path: Path) -> None:

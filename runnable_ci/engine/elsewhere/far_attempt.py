@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from runnable_ci.engine.attempt import AttemptResult, ExecutionContext, run_attempt
+from runnable_ci.engine.elsewhere.guard import end_earlier, set_aside_since, with_mark
 from runnable_ci.engine.elsewhere.messages import MessageReporter
 from runnable_ci.engine.elsewhere.tickets import Setting, Ticket, environ_there
 from runnable_ci.engine.provenance.reads import ReadRecorder
@@ -91,11 +92,14 @@ def run_far(
     environments: StepEnvironments,
     *,
     end: Callable[[], bool],
+    is_shared: bool = True,
 ) -> None:
     """Run an attempt, and seal its fragment, unless the other side has given it up meanwhile.
 
-    `environ` are the variables of this machine; `end` says that the attempt is over, and returns whether it counts.
+    `environ` are the variables of this machine; `end` says that the attempt is over, and returns whether it counts. The
+    workspace is that of earlier attempts where it `is_shared`.
     """
+    left_since = end_earlier(setting.run_id, ticket)
     layout, reporter = Layout(setting.store), MessageReporter(folder.messages)
     with closing(reporter), temporary_folder(layout.temporaries) as scratch:
         redactor = Redactor(setting.secrets | ticket.secrets)
@@ -106,12 +110,15 @@ def run_far(
             catalog = _catalog(setting, layout, log, there)
             containers = _containers(setting, ticket, layout, there, reporter)
             reads = _reads(setting, ticket, catalog, observer, redactor, containers)
-            context = _context(setting, catalog, supervisor, reporter, reads, redactor, there, scratch, folder)
+            marked = with_mark(there, setting.run_id, ticket)
+            context = _context(setting, catalog, supervisor, reporter, reads, redactor, marked, scratch, folder)
             context = replace(context, containers=containers)
             checkpoints = FarCheckpoints(folder, reporter, ticket.attempt)
             context.products.report = checkpoints.report
             context.products.edited = set(ticket.edited)
             products = context.products.attempt(ticket.step, ticket.attempt.attempt_number, ticket.past)
+            if left_since and is_shared:
+                set_aside_since(products, left_since)
             if ticket.beside is not None:
                 observer.begin(BESIDE)
             with Repeating(checkpoints.look, every_s=_RECORDED_LOOK_S):

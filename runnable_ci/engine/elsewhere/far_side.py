@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from runnable_ci.engine.elsewhere.far_attempt import Repeating, environments_of, run_far
+from runnable_ci.engine.elsewhere.guard import Guard
 from runnable_ci.engine.elsewhere.life import SIGN_LOOK_S, Sign
 from runnable_ci.engine.elsewhere.tickets import Setting, Ticket, read_private
 from runnable_ci.engine.provenance.step_environments import StepEnvironments
@@ -22,7 +23,7 @@ from runnable_ci.runs.elsewhere.places import AttemptFolder, ElsewhereFolder, Qu
 from runnable_ci.runs.paths import is_running, shared
 from runnable_ci.store.local import Layout
 from runnable_ci.util.console import console
-from runnable_ci.util.process import Supervisor
+from runnable_ci.util.process import Supervisor, start_time
 from runnable_ci.util.signals import cancelling
 
 _LOOK_S: Final = 0.05
@@ -53,11 +54,11 @@ class Worker:
 
     def work(self, environ: Mapping[str, str]) -> int:
         """Run attempts until there is nothing more to do; the exit code."""
-        with shared(self.layout):
+        with closing(Guard()) as guard, shared(self.layout):
             idle_since, idle_max_s = time.monotonic(), _IDLE_FIRST_S
             while True:
                 if folder := self._take():
-                    if not self._run(folder, environ):
+                    if not self._run(folder, environ, guard):
                         return 1
                     idle_since, idle_max_s = time.monotonic(), IDLE_S
                 elif self._may_leave(time.monotonic() - idle_since, idle_max_s):
@@ -92,11 +93,12 @@ class Worker:
             with suppress(FileNotFoundError):  # another worker was faster, or it was called back
                 (self.queue.waiting / title).rename(folder.ticket)
                 job = {name: os.environ[name] for name in SCHEDULER_JOB if name in os.environ}
-                folder.note("taken", worker=self.name, host=socket.gethostname(), pid=os.getpid(), job=job)
+                me = {"host": socket.gethostname(), "pid": os.getpid(), "started": start_time(os.getpid())}
+                folder.note("taken", worker=self.name, job=job, **me)
                 return folder
         return None
 
-    def _run(self, folder: AttemptFolder, environ: Mapping[str, str]) -> bool:
+    def _run(self, folder: AttemptFolder, environ: Mapping[str, str], guard: Guard) -> bool:
         """Run an attempt; whether another one may follow."""
         supervisor = Supervisor()
         sign = Sign(folder, supervisor)
@@ -108,7 +110,7 @@ class Worker:
             return False
         stopping = Repeating(_Stopping(folder.stop, supervisor).look, every_s=_STOP_LOOK_S)
         living = Repeating(sign.look, every_s=SIGN_LOOK_S)
-        with closing(supervisor), living, cancelling(supervisor.cancel), stopping:
+        with closing(supervisor), guard.over(folder.processes), living, cancelling(supervisor.cancel), stopping:
             try:
                 environments = self._environments(setting, environ)
                 run_far(setting, ticket, folder, supervisor, environ, environments, end=sign.end)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from runnable_ci.engine.attempt import AttemptResult
+from runnable_ci.engine.elsewhere.guard import end_left
 from runnable_ci.engine.elsewhere.life import LifeSeen
 from runnable_ci.engine.elsewhere.messages import MessageReader
 from runnable_ci.errors import RunnableError
@@ -192,6 +193,7 @@ class Flight:
     def lost(self, why: str, outcome: RunOutcome = "interrupted") -> AttemptResult:
         """Give the attempt up: what it wrote is undone, and its result counts no more, should there be one later."""
         attempt, products = self.attempt.model_copy(), self.products
+        end_left(self.folder)  # before what it wrote is undone
         self.reader.read()
         said = f": {why}" if why else ""
         attempt.end(outcome, f"lost on {self.executor}{said}" if outcome == "interrupted" else why)

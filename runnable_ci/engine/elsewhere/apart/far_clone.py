@@ -22,6 +22,7 @@ from runnable_ci.engine.code.linked_environment import link_environment
 from runnable_ci.engine.code.recorded_tree import rebuild_recorded
 from runnable_ci.engine.elsewhere.apart.letters import files_for
 from runnable_ci.engine.elsewhere.far_attempt import Repeating, environments_of, run_far
+from runnable_ci.engine.elsewhere.guard import Guard
 from runnable_ci.engine.elsewhere.tickets import ContainerSetting, Letter, Setting, Ticket, unpacked
 from runnable_ci.engine.options import Options, redactor_of
 from runnable_ci.engine.planner import Scope
@@ -94,6 +95,11 @@ def run_apart(address: Address, clone: Path, options: Options) -> int:
 
     Raises `RunnableError` where nothing can be sent back.
     """
+    with closing(Guard()) as guard:
+        return _run_guarded(address, clone, options, guard)
+
+
+def _run_guarded(address: Address, clone: Path, options: Options, guard: Guard) -> int:
     registries = Registries(options.settings, options.environ)
     # The pipeline file of the run may have named it, so the settings' password is for it only where they name it too.
     registry = registries.open(parse_reference(address.registry), is_named=False)
@@ -114,7 +120,8 @@ def run_apart(address: Address, clone: Path, options: Options) -> int:
             _link(contents, store, own)
             folder = AttemptFolder(scratch / "attempt")
             folder.path.mkdir()
-            fragment = _run(letter, clone, options, own, folder, scratch, supervisor)
+            with guard.over(folder.processes):
+                fragment = _run(letter, clone, options, own, folder, scratch, supervisor)
             return _answered(lambda: _answer(letter, fragment, registry, own, address.key), orphan)
 
 
@@ -188,7 +195,8 @@ def _run(
         setting = _setting(letter, place, options, redactor)
         _bring_files(letter.run_id, ticket, place)
         environments = environments_of(setting, options.environ)
-        run_far(setting, ticket, folder, supervisor, options.environ, environments, end=partial(folder.end, "far"))
+        end = partial(folder.end, "far")
+        run_far(setting, ticket, folder, supervisor, options.environ, environments, end=end, is_shared=False)
         fragment = read_fragment(folder.fragment)
         if fragment is None:
             raise StoreError("it left no result")

@@ -55,7 +55,7 @@ OF_THE_MACHINE = {"disk_free": "of a moment", "virtualisation": "an engine of co
 """What of a machine is not compared, and why: the engines of the tests run on one."""
 BESIDE_ITS_PROJECT = ("BROKEN", "TRIED")
 """Variables of the tests that have a place of each project: only whether they counted is compared."""
-GIT_LOOKS_AT = (".gitignore", "", "out")
+GIT_LOOKS_AT = (".gitignore",)
 """What the run's own process asks git about while steps run elsewhere: whether they looked there too is not known."""
 
 

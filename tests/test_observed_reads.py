@@ -259,3 +259,31 @@ def test_a_retry_s_own_git_is_not_that_of_steps_beside(tmp_path: Path) -> None:
     project.write({"new.py": ""})
     project.runnable("retry", "r", "-j", "2", code=1)
     assert "git" not in project.runnable("show", "r").out.partition("READ")[2]
+
+
+DIAMOND = """
+[steps.long]
+needs = []
+run = "mkdir -p out/deep; cat data.txt | tee out.csv > out/deep/x.csv; until [ -e go.log ]; do sleep 0.01; done"
+catalog = { put = ["out.csv", "out/**"] }
+[steps.short]
+needs = []
+run = "until [ -s out/deep/x.csv ]; do sleep 0.01; done"
+[steps.after]
+needs = ["short"]
+run = "sleep 0.1; touch go.log"
+[steps.last]
+needs = ["long", "after"]
+run = ". ./lib.sh"
+"""
+
+
+def test_a_look_at_the_code_lists_no_folder_for_a_step_beside(tmp_path: Path) -> None:
+    """git is asked what a running step's new files are before the next one starts: no step has listed a folder."""
+    project = workspace(tmp_path, {"runnable.toml": DIAMOND, "data.txt": "1\n", ".gitignore": "*.log\n"})
+    project.runnable("run", "--run-id", "r", "-j", "3", code=1)
+    read = json.loads(project.runnable("show", "r", "long", "--reads").out)
+    assert read["files"].keys() - {".gitignore"} == {"data.txt"}
+    assert "listings" not in read
+    project.write({"lib.sh": "true\n", "new/x": ""})
+    assert {name for name, said in plan(project).items() if said != UNCHANGED} == {"last"}

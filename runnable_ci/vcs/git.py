@@ -83,14 +83,18 @@ class Git:
         options: Sequence[str] = (),
         environ: Mapping[str, str] | None = None,
         stdin: bytes = b"",
+        no: int = 0,
     ) -> bytes:
-        """Return git's standard output. Raises `CodeIdentityError` where git fails, refuses, or is not installed."""
+        """Return git's standard output. Raises `CodeIdentityError` where git fails, refuses, or is not installed.
+
+        `no` is an exit code by which a command answers so, and does not fail.
+        """
         if not options:  # which may name the repository
             self._require_work_tree()
         closed = {**self._environment(), **(environ or {})}
         with _starting():
             done = run_with_input(self._command(*options, *arguments), stdin=stdin, env=closed)
-        return self._output(arguments[0], done)
+        return done.stdout if done.code == no else self._output(arguments[0], done)
 
     def together(self, *commands: Sequence[str]) -> list[bytes]:
         """Return git's standard outputs of several commands that run at the same time. Raises the same."""

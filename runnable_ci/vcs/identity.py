@@ -29,6 +29,7 @@ from runnable_ci.vcs.status import (
     parsed_index,
     parsed_status,
     seeing_through,
+    status_of,
 )
 from runnable_ci.vcs.trees import CommitFacts, Trees
 from runnable_ci.vcs.work_tree import Difference, WorkTree
@@ -257,7 +258,7 @@ class Code:
     def _update(self, basis: _Basis, paths: Collection[str]) -> bool:
         """Look at some paths; whether that is enough, since the commit is the same."""
         git = Git(self._place.root, {**self._environ, **switched_off(basis.settings, self._environ)})
-        headers, entries = parsed_status(git(*STATUS, "--", *paths))
+        headers, entries = parsed_status(status_of(git, paths, basis.index, basis.settings))
         if (headers["branch.oid"], headers["branch.head"]) != (basis.commit, basis.branch):
             return False
         below = tuple(f"{path}/" for path in paths)

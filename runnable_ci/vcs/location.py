@@ -16,7 +16,7 @@ from runnable_ci.vcs.objects import Format
 SETTINGS: Final = (
     *("config", "-z", "--get-regexp"),
     # The last one is always there, by `SAFE_OPTIONS`: git says no where nothing matches.
-    rf"^(user\.name|remote\..*\.url|branch\..*\.remote|{PROGRAM_SETTINGS}|safe\.barerepository)$",
+    rf"^(user\.name|remote\..*\.url|branch\..*\.remote|{PROGRAM_SETTINGS}|core\.ignorecase|safe\.barerepository)$",
 )
 LOCATION: Final = (
     *("rev-parse", "--show-toplevel", "--show-prefix", "--git-common-dir", "--git-path", "index"),
@@ -58,6 +58,11 @@ def parsed_settings(output: bytes) -> dict[str, list[str]]:
         name, _, value = item.partition("\n")
         values.setdefault(name, []).append(value)
     return values
+
+
+def ignores_case(settings: Mapping[str, list[str]]) -> bool:
+    """Return whether git takes two names that differ in capital letters alone for one. Source: git-config(1)."""
+    return settings.get("core.ignorecase", ["false"])[-1].lower() not in ("false", "no", "off", "0")
 
 
 def tree_of(commit: str) -> str:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+import stat
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from runnable_ci.errors import CodeIdentityError, NotARepositoryError
 from runnable_ci.observe.unwatchable import UNWATCHED
 from runnable_ci.vcs.filters import kept_by_lfs
 from runnable_ci.vcs.git import COMMIT, Git, printable
 from runnable_ci.vcs.hashing import content_of
+from runnable_ci.vcs.location import ignores_case
 from runnable_ci.vcs.objects import SUBMODULE, Item, format_of
 
 # Into submodules we look ourselves: git would start a git there that heeds the settings which a submodule brings.
@@ -23,8 +26,13 @@ STATUS: Final = (
     *("status", "--porcelain=v2", "-z", "--branch", "--untracked-files=all", "--ignored=no", "--no-renames"),
     "--ignore-submodules=dirty",
 )
+_OF_TRACKED: Final = tuple(word.replace("untracked-files=all", "untracked-files=no") for word in STATUS)
+"""The same but for untracked files: this lists no folder."""
 INDEX: Final = ("ls-files", "-z", "-v", "--stage")
 NAMED_MAX_FILES: Final = 20
+_GIT: Final = ".git"
+_SEEN: Final = frozenset({stat.S_IFREG, stat.S_IFLNK, stat.S_IFDIR})
+"""The kinds of files that git knows: it passes over sockets and pipes."""
 _NOTHING: Final = "000000"
 _OTHERS: Final = UNWATCHED - {".runnable"}
 _UNSEEN: Final = re.compile(
@@ -45,12 +53,22 @@ class Entry:
     index: Item | None = None
 
 
-class Index(NamedTuple):
-    """Of the index: paths whose changes the user made git ignore (assume-unchanged, skip-worktree), submodules."""
+@dataclass(frozen=True)
+class Index:
+    """Of the index: paths whose changes the user made git ignore (assume-unchanged, skip-worktree), submodules.
+
+    `output` is what git said of it.
+    """
 
     assumed: tuple[str, ...]
     skipped: tuple[str, ...]
     submodules: Mapping[str, Item]
+    output: bytes = field(repr=False)
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """All paths in it."""
+        return frozenset(index_names(self.output, below=""))
 
 
 def parsed_status(output: bytes) -> tuple[dict[str, str], dict[str, Entry]]:
@@ -99,6 +117,96 @@ def _kind(letters: str, below: str) -> str:
             return "modified"
 
 
+def status_of(git: Git, paths: Collection[str], index: Index, settings: Mapping[str, list[str]]) -> bytes:
+    """Return git's answer to `STATUS` for some paths from the root, of which none says something of others.
+
+    git would list folders to find what is untracked, as if a step that runs had: so that is looked for here, and git
+    asked only what it ignores. It is asked all where it has rules of its own: of a repository within this one, of a
+    file system that does not tell case, and of what cannot be read. With `.git` among the paths the index may have
+    changed.
+    """
+    command = (*_OF_TRACKED, "--", *paths)
+    if "." not in paths and not ignores_case(settings):
+        with suppress(_GitKnowsError):
+            if _GIT in paths:
+                status, listed = git.together(command, (*INDEX, "--", *paths))
+                names = frozenset(index_names(listed, below=""))
+                return status + _untracked(git, paths, names)
+            return git(*command) + _untracked(git, paths, index.names)
+    return git(*STATUS, "--", *paths)
+
+
+class _GitKnowsError(Exception):
+    """What is untracked at a path only git knows."""
+
+
+def _untracked(git: Git, paths: Iterable[str], tracked: Collection[str]) -> bytes:
+    """Return git's records of the untracked files at these paths and in these folders. Raises `_GitKnowsError`."""
+    here = {path: is_folder for path in paths if (is_folder := _is_folder(git.folder, path)) is not None}
+    asked = {path: is_folder for path, is_folder in here.items() if is_folder or path not in tracked}
+    kept = _without_ignored(git, asked)
+    below = [path for top in kept if asked[top] for path in _files_below(git.folder, top, asked)]
+    found = {path for path in kept if not asked[path]}
+    found |= {*_without_ignored(git, [path for path in below if path not in tracked])}
+    return b"".join(b"? %s\0" % name for name in sorted(map(os.fsencode, found)))
+
+
+def _is_folder(root: str, path: str) -> bool | None:
+    """Return whether git would look into what is at a path; None where it would not see it. Raises `_GitKnowsError`."""
+    names = path.split("/")
+    if names[0] == _GIT:
+        return None
+    try:
+        for count in range(1, len(names)):
+            above = f"{root}/{'/'.join(names[:count])}"
+            if not stat.S_ISDIR(os.lstat(above).st_mode):
+                return None
+            if os.path.lexists(f"{above}/{_GIT}"):
+                raise _GitKnowsError
+        mode = os.lstat(f"{root}/{path}").st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise _GitKnowsError from error
+    return stat.S_ISDIR(mode) if stat.S_IFMT(mode) in _SEEN else None
+
+
+def _files_below(root: str, top: str, asked: Collection[str]) -> Iterator[str]:
+    """Yield the files in a folder and those below it, but for what is asked for anyway. Raises `_GitKnowsError`."""
+    waiting = [top]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            with os.scandir(f"{root}/{folder}") as entries:
+                for entry in entries:
+                    path = f"{folder}/{entry.name}"
+                    if entry.name == _GIT:
+                        raise _GitKnowsError
+                    if path in asked:
+                        continue
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(path)
+                    elif entry.is_symlink() or entry.is_file(follow_symlinks=False):
+                        yield path
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            raise _GitKnowsError from error
+
+
+def _without_ignored(git: Git, paths: Collection[str]) -> list[str]:
+    """Return the paths that git does not ignore, whatever its index has."""
+    if not paths:
+        return []
+    # It takes no pathspecs, and refuses where these are said to be literal: a colon at the start must not be one.
+    names = b"".join(b"./%s\0" % os.fsencode(path) for path in paths)
+    words = ("check-ignore", "--no-index", "--verbose", "--stdin", "-z")
+    said = git(*words, environ={"GIT_LITERAL_PATHSPECS": "0"}, stdin=names, no=1).split(b"\0")
+    # Records of source, line, rule and path; git before 2.26 has a path by a rule that excepts it even without them.
+    ignored = {os.fsdecode(name[2:]) for rule, name in zip(said[2::4], said[3::4], strict=True) if rule[:1] != b"!"}
+    return [path for path in paths if path not in ignored]
+
+
 def parsed_index(output: bytes) -> Index:
     """Return the index by git's answer to `INDEX`. Source: git-ls-files(1), `-v` and `--stage`."""
     assumed: dict[str, None] = {}  # in a merge conflict a path comes several times
@@ -116,7 +224,7 @@ def parsed_index(output: bytes) -> Index:
             assumed[path] = None
         if tag in b"Ss":
             skipped[path] = None
-    return Index(tuple(assumed), tuple(skipped), submodules)
+    return Index(tuple(assumed), tuple(skipped), submodules, output)
 
 
 def index_names(output: bytes, *, below: str) -> Iterator[str]:

@@ -370,3 +370,31 @@ run = "exit 1"
     project.write({"extra/new.txt": "", "conf/local.json": "{}"})
     assert plan(project)["lists"] == ("run", "new.txt is new in extra, which it may have listed")
     assert plan(project)["looks"] == ("run", "conf/local.json is new, which it looked for")
+
+
+LATER = """
+[steps.a]
+run = "ls > a.out; sleep 0.2"
+catalog = { put = ["a.out"] }
+[steps.b]
+run = "cat a.out > b.out; test ! -e ../broken"
+catalog = { put = ["b.out"] }
+[steps.c]
+run = "cat b.out > c.out"
+catalog = { put = ["c.out"] }
+"""
+
+
+@pytest.mark.promise
+def test_what_a_later_step_left_in_another_run_is_not_listed(tmp_path: Path) -> None:
+    """It is set aside before a retry begins, which its plan and its question know of; a person's file counts."""
+    project = workspace(tmp_path, {"runnable.toml": LATER, ".gitignore": ".runnable\n*.out\n"})
+    project.runnable("run", "--run-id", "one")
+    (tmp_path / "broken").touch()
+    project.runnable("run", "--run-id", "two", code=1)
+    assert (project.folder / "c.out").exists()
+    assert plan(project)["a"] == ("reuse", "unchanged since attempt 1")
+    retried = project.runnable("retry", "two", code=1, RUNNABLE_CI_ASK_MINUTES="0.001")
+    assert "run two: 2 steps to run, 1 reused" in retried.err
+    project.write({"c.out": "mine"})
+    assert plan(project)["a"][0] == "run"

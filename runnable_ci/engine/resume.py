@@ -22,6 +22,7 @@ from runnable_ci.engine.resumed_parameters import ResumedParameters, resume_para
 from runnable_ci.engine.session import RunSession
 from runnable_ci.errors import UsageError
 from runnable_ci.pipeline.command_line import with_options
+from runnable_ci.pipeline.model import Pipeline
 from runnable_ci.pipeline.parameters import typed_names
 from runnable_ci.pipeline.pipeline_identity import SELECTED_STEPS, UNTIL_STEPS, PipelineIdentity
 from runnable_ci.pipeline.project import Project
@@ -260,6 +261,18 @@ def _say_notes(
         session.options.printer.say(line)
 
 
+def _products(pipeline: Pipeline, log: RunLog, catalog: Catalog) -> RunProducts:
+    """Return what the steps of a run made, and what others of its steps left in earlier runs: it is set aside first."""
+    found = RunProducts.of(log, catalog.is_tracked)
+    others = [step for name, step in pipeline.steps.items() if step.put and name not in found.by_step]
+    if others:
+        from runnable_ci.engine.reuse.left_products import left_products  # where all has run, it is not needed
+
+        left = left_products(others, catalog, found.by_step)
+        found.by_step, found.before = left.by_step | found.by_step, left.before | found.before
+    return found
+
+
 def _plan_retry(
     session: RunSession,
     log: RunLog,
@@ -271,7 +284,7 @@ def _plan_retry(
 ) -> RetryPlan:
     pipeline, workspace = session.project.pipeline, session.project.workspace
     require_result_names(log)
-    products = RunProducts.of(log, catalog.is_tracked)
+    products = _products(pipeline, log, catalog)
     comparison = Comparison(
         pipeline,
         log,

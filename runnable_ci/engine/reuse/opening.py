@@ -13,6 +13,7 @@ from runnable_ci.engine.planning.plan import Plan, PlanState, plan
 from runnable_ci.engine.provenance.step_environments import StepEnvironments
 from runnable_ci.engine.provenance.step_variables import VariableRecorder
 from runnable_ci.engine.provenance.workspace_view import RunProducts
+from runnable_ci.engine.reuse.left_products import left_products
 from runnable_ci.engine.reuse.proof import Proof
 from runnable_ci.engine.reuse.search import Elsewhere, ResultSource, RunsHere
 from runnable_ci.engine.reuse.surroundings import Environments, Surroundings
@@ -20,12 +21,10 @@ from runnable_ci.engine.reuse.taken_results import TakenResults
 from runnable_ci.engine.session import RunSession
 from runnable_ci.errors import RunnableError, UsageError
 from runnable_ci.pipeline.command_line import of_store
-from runnable_ci.pipeline.model import Pipeline
 from runnable_ci.redaction.redactor import Redactor
 from runnable_ci.runs.catalog import Catalog
 from runnable_ci.runs.model import RunLog
 from runnable_ci.runs.paths import run_folder
-from runnable_ci.runs.products.step_products import Products
 from runnable_ci.runs.reader import resolve_id
 from runnable_ci.runs.recorder import Recorder
 from runnable_ci.vcs.git_files import repository_root
@@ -121,7 +120,7 @@ def looking_ahead(
     """Return the same for a plan of a new run of that id, which changes nothing."""
     log = RunLog(run_id=run_id)
     catalog = session.catalog(log)
-    products = _without_products(session.project.pipeline, catalog)
+    products = left_products(session.project.pipeline.steps.values(), catalog)
     return _looking_ahead(inputs, session, catalog, products, session.containers(log), log, redactor, options)
 
 
@@ -174,17 +173,3 @@ def _looking_ahead(
     environments = StepEnvironments(session.interpreter, session.project.workspace, session.options.environ)
     here = (catalog, products, containers, variables)
     return looking_elsewhere(inputs, session, *here, options, environments, is_plan=True)
-
-
-def _without_products(pipeline: Pipeline, catalog: Catalog) -> RunProducts:
-    """Return what steps made earlier that a run would set aside before it begins: a plan looks before that."""
-    found = RunProducts(is_tracked=catalog.is_tracked)
-    products = Products(catalog, 0, _silent)
-    steps = {step.name for step in pipeline.steps.values() if not step.persist}
-    names = {name for name in catalog.products.steps() if name.partition(".")[0] in steps}
-    for path in catalog.products.paths_of(names):
-        if product := products.product_at(path):
-            found.by_step.setdefault(product.step, {})[path] = product.content.sha256
-            if product.was:
-                found.before.setdefault(product.step, {})[path] = product.was.sha256
-    return found

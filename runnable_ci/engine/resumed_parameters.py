@@ -133,7 +133,7 @@ def _doubts(
     yield from warnings.values()
     for name in unread_parameters(changed, pipeline, log):
         if name not in warnings:
-            yield f"no completed step reads {name}; nothing is re-run for it (--from STEP does)"
+            yield f"no completed step reads {name}: none is re-run for it (--from STEP does)"
 
 
 def _given_again(session: RunSession, log: RunLog, given: Mapping[str, Any]) -> dict[str, Any]:

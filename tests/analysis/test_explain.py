@@ -251,7 +251,7 @@ def test_the_first_run_of_all(tmp_path: Path) -> None:
     document = explained(made)
     (found,) = document["failures"]
     assert (found["file"], found["line"]) == ("x.py", 2)
-    assert document["not_compared"] == "there is no other run that succeeded"
+    assert document["not_compared"] == "there is no earlier run that succeeded"
 
 
 def test_it_stays_small(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def _last_success(finder: RunFinder, found: ComparedRun) -> tuple[ComparedRun | 
     try:
         return finder.before(found, LATEST_SUCCESS), ""
     except RunNotFoundError:
-        return None, "there is no other run that succeeded"
+        return None, "there is no earlier run that succeeded"
     except StoreError as e:
         return None, f"the last run that succeeded could not be read: {e.message}"
 

@@ -75,7 +75,7 @@ def _other(finder: RunFinder, run: ComparedRun, against: str | None) -> tuple[Co
     try:
         return finder.before(run, LATEST_SUCCESS), ""
     except RunNotFoundError:
-        return None, "There is no other run that succeeded, to compare with."
+        return None, "There is no earlier run that succeeded, to compare with."
     except StoreError as e:
         return None, f"The last run that succeeded could not be read: {e.message}"
 

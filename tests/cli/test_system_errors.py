@@ -126,6 +126,20 @@ def test_a_disk_that_is_full(project: Workspace) -> None:
     assert "error: no space left on the disk of " in err
 
 
+def test_a_worker_whose_disk_is_full(project: Workspace) -> None:
+    """It says so and leaves, though nothing that it gave can be kept; the run waits no longer for it."""
+    fill = "dd if=/dev/zero of=big bs=4k 2> /dev/null || true; echo full"
+    executor = '[executors.node]\ncommand = "sh -c {}"\n'
+    (project.folder / "runnable.toml").write_text(f"{executor}[steps.fill]\nrun = '{fill}'\nexecutor = 'node'\n")
+    script = """
+    mkdir disk; mount -t tmpfs -o size=3m none disk; cp runnable.toml disk; cd disk
+    timeout 30 "$0" run --run-id full >&2; test $? = 1
+    """
+    code, err = ended(project, script)
+    assert code == 0, err
+    assert "no space left" in err
+
+
 @pytest.mark.parametrize(
     "name", ["index.json", "runs/r/journal.jsonl", "products.jsonl", "store.lock", "runs/r/lock", "blob"]
 )

@@ -117,9 +117,14 @@ class Worker:
             except (RunnableError, OSError) as e:
                 message = e.message if isinstance(e, RunnableError) else str(e)
                 ticket.attempt.end("failed", f"the worker failed: {message}")
-                if sign.end():
+                if sign.is_ended or sign.end():  # what it gave may have had no room where this has
                     failed = Fragment(step=ticket.step.name, attempt=ticket.attempt, host=socket.gethostname())
-                    seal(failed, folder.fragment, through=self.layout.temporaries)
+                    try:
+                        seal(failed, folder.fragment, through=self.layout.temporaries)
+                    except (RunnableError, OSError):
+                        with suppress(OSError):
+                            folder.unsealed.touch()
+                        raise
         return supervisor.cancelled_by is None or folder.stop.exists()
 
     def _environments(self, setting: Setting, environ: Mapping[str, str]) -> StepEnvironments:

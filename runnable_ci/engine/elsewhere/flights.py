@@ -138,6 +138,10 @@ class Flight:
             self.worker = str(self.folder.noted("taken").get("worker", ""))
         return bool(self.worker)
 
+    def unsealed(self) -> str:
+        """Return why its worker left without a fragment, where that could still say it."""
+        return "no space left for its result" if self.folder.unsealed.exists() else ""
+
     def landed(self, reason: Callable[[str], str | None]) -> AttemptResult | None:
         """Return the result that the far side sealed; None as long as there is none.
 

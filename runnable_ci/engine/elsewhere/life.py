@@ -34,12 +34,13 @@ class Sign:
     def __init__(self, folder: AttemptFolder, supervisor: Supervisor) -> None:
         self._folder, self._supervisor = folder, supervisor
         self._looks = 0
-        self._is_ended = False
+        self.is_ended = False
+        """This side has said that the attempt is over, and was the first to."""
         self.look()
 
     def look(self) -> None:
         """Change the file, and leave where the attempt was given up: another one may run in the same place."""
-        if self._is_ended:
+        if self.is_ended:
             return
         if self._folder.ended_by() == "near" or not self._folder.path.is_dir():
             self._leave()
@@ -50,7 +51,7 @@ class Sign:
     def end(self) -> bool:
         """Say that the attempt is over; False where it was given up. What its files tell is no matter from then on."""
         is_first = self._folder.end("far")
-        self._is_ended = is_first
+        self.is_ended = is_first
         return is_first
 
     def _leave(self) -> None:
@@ -82,6 +83,8 @@ class LifeSeen:
 
     def look(self) -> Literal["lost", "lives", ""]:
         """Return whether the attempt is given up by now and nobody runs it, and once that its worker lives."""
+        if self._folder.unsealed.exists():
+            return "lost"
         moment = time.monotonic()
         if moment - self._looked_s < SIGN_LOOK_S:
             return ""

@@ -321,7 +321,7 @@ class AttemptsElsewhere:
         if flight.folder.fragment.exists():
             return  # it counts, and is taken at the next look
         if flight.life is None:
-            flight.life, flight.why = LifeSeen(flight.folder), why or "its worker is gone"
+            flight.life, flight.why = LifeSeen(flight.folder), flight.unsealed() or why or "its worker is gone"
         found = flight.life.look()
         if found == "lost":
             is_stopped, queue = flight.stopped_s is not None, self._queues.get(flight.queue)

@@ -7,7 +7,7 @@ Both sides write there, this program on this machine and a worker of it on anoth
     queues/QUEUE/closed       no more will come
     workers/WORKER.json       how to ask whether a worker runs; WORKER.out: what it printed; WORKER.left: it had
                               nothing more to do
-    attempts/STEP.ATTEMPT/    note, ticket, taken, life, messages, fragment, ended, stop
+    attempts/STEP.ATTEMPT/    note, ticket, taken, life, messages, fragment, unsealed, ended, stop
 
 An attempt's folder is there from before its ticket until its end is recorded.
 """
@@ -57,6 +57,11 @@ class AttemptFolder(NamedTuple):
         return self.path / "fragment"
 
     @property
+    def unsealed(self) -> Path:
+        """Is there where a worker leaves that could write no fragment; empty, which needs no space."""
+        return self.path / "unsealed"
+
+    @property
     def life(self) -> Path:
         """Changes about each second as long as a worker has the attempt."""
         return self.path / "life"
@@ -93,8 +98,13 @@ class AttemptFolder(NamedTuple):
             file = os.open(self.path / "ended", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         except FileExistsError:
             return False
-        with open(file, "wb") as opened:
-            opened.write(by.encode())
+        try:
+            os.write(file, by.encode())
+        except OSError:
+            if by == "near":  # a worker reads it; of one that has no room left the file alone tells enough
+                raise
+        finally:
+            os.close(file)
         return True
 
     def ended_by(self) -> str:

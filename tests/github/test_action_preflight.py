@@ -29,6 +29,18 @@ def repository_of(tmp_path: Path, where: str) -> Repository:
     return Repository(tmp_path, where, files, is_quick=False)  # a fork is quick enough to publish meanwhile
 
 
+class Asked(list[str]):
+    """The methods of the requests before the step of a job has run: later ones may publish the run as it goes."""
+
+    project: Path
+
+    def hook(self, seen: Seen, forward: Callable[[], Reply]) -> Reply:
+        """Note a request."""
+        if not (self.project / "ran").exists():
+            self.append(seen.method)
+        return forward()
+
+
 def refusing(status: int, body: bytes = b"") -> Callable[[Seen, Callable[[], Reply]], Reply]:
     """A registry that everybody may read and that answers so to an upload."""
 
@@ -40,18 +52,20 @@ def refusing(status: int, body: bytes = b"") -> Callable[[Seen, Callable[[], Rep
 
 def test_what_a_job_asks_a_registry_that_takes_all(tmp_path: Path, served: Served) -> None:
     """Whether it takes an upload, which is cancelled, and how much the branch's newest run has; nothing is left."""
-    with serving(upstream=served) as server:
+    asked = Asked()
+    with serving(asked.hook, upstream=served) as server:
         repository = repository_of(tmp_path, server.repository())
-        action, _ = repository.job()
+        action, project = repository.job()
+        asked.project = project.folder
         assert action.step("run").code == 0
-        asked = [seen.method for seen in server.seen]
         assert asked == ["POST", "DELETE", "HEAD"]
-        assert list(served.folder.rglob("_uploads/*/data")) == []
         assert action.step("finish").code == 0
-        server.seen.clear()
-        again, _ = repository.job(variables={"GITHUB_RUN_ID": "1001"})
+        assert list(served.folder.rglob("_uploads/*/data")) == []
+        asked.clear()
+        again, project = repository.job(variables={"GITHUB_RUN_ID": "1001"})
+        asked.project = project.folder
         assert again.step("run").code == 0
-        assert [seen.method for seen in server.seen] == ["POST", "DELETE", "HEAD", "GET"]
+        assert asked == ["POST", "DELETE", "HEAD", "GET"]
 
 
 @pytest.mark.parametrize(
@@ -98,14 +112,17 @@ def test_a_registry_that_may_be_back_later_is_only_warned_of(
 ) -> None:
     """It is asked once: a run of hours does not wait for it, and the run begins."""
 
-    def hook(_seen: Seen, _forward: Callable[[], Reply]) -> Reply:
-        return Reply(status or 0, headers)
+    asked = Asked()
+
+    def hook(seen: Seen, _forward: Callable[[], Reply]) -> Reply:
+        return asked.hook(seen, lambda: Reply(status or 0, headers))
 
     with serving(hook, upstream=served) as server:
         where = server.repository() if status else "127.0.0.1:9/octo/runs"
         action, project = repository_of(tmp_path, where).job()
+        asked.project = project.folder
         ran = action.step("run")
-        assert len(server.seen) == (1 if status else 0)
+        assert len(asked) == (1 if status else 0)
     assert ran.code == 0, ran.text
     assert "::warning title=The registry cannot be reached now::" in ran.text
     assert "the run can begin" in ran.text

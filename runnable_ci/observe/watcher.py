@@ -34,6 +34,8 @@ from runnable_ci.util.threads import start
 
 CANARY: Final = "canary"
 CANARY_TIMEOUT_S: Final = 1.0
+_LOOKS_MAX: Final = 10
+"""Rounds in which others make new folders without end."""
 REST_MS: Final = 20
 """Between two looks at the queue: in that time processes on all cores do not fill it."""
 
@@ -73,6 +75,8 @@ class Watcher:
         self._lost_at = -1
         self._has_unwatched = False
         """Whether events were lost, and with them perhaps new folders, since all were last watched."""
+        self._has_looked = False
+        """Whether a new folder was looked into since a canary was laid."""
         self._changed: set[str] | None = None
         self._asked_git: set[str] = set()
         self._inotify: Inotify | None = None
@@ -90,6 +94,11 @@ class Watcher:
                 is_seen = self._sees_canary()
                 if is_seen and self._has_unwatched:
                     self._watch_again()
+                    is_seen = self._sees_canary()
+                for _ in range(_LOOKS_MAX):  # the events of looks into new folders come behind the canary's
+                    if not (is_seen and self._has_looked):
+                        break
+                    self._has_looked = False
                     is_seen = self._sees_canary()
                 if not is_seen:
                     self._give_up("files can be opened here without an event")
@@ -203,6 +212,7 @@ class Watcher:
     def _add_new(self, top: str) -> None:
         """Watch a new folder and those below it; what lies in there counts as made, as its events may be missed."""
         waiting = [top]
+        self._has_looked = True
         while waiting:
             folder = waiting.pop()
             self._add(folder)  # before the look: what is made in between counts twice, never not at all

@@ -159,6 +159,15 @@ def test_own_looks_are_left_out(watcher: Watcher) -> None:
     assert (set(found.read), set(found.listed)) == ({"conf.json"}, {"data"})
 
 
+def test_looks_into_folders_that_were_made_just_before(watcher: Watcher, workspace: Path) -> None:
+    """As they are by files that are restored for a step: the program's look into them is over when the step begins."""
+    for number in range(30):
+        (workspace / f"new{number}" / "deep" / "er").mkdir(parents=True)
+        (workspace / f"new{number}" / "deep" / "file.txt").write_text("")
+        found = seen(watcher, f"cat new{number}/deep/file.txt")
+        assert (set(found.read), found.listed) == ({f"new{number}/deep/file.txt"}, {})
+
+
 def test_a_look_that_fails_hides_nothing(watcher: Watcher, workspace: Path) -> None:
     """Of a file that was not there when the program looked, a step's read in a later window is seen."""
     with pytest.raises(FileNotFoundError):

@@ -20,7 +20,7 @@ SIGN_LOOK_S: Final = 0.2
 """How often a worker looks whether its attempt was given up."""
 _LOOKS_A_SIGN: Final = 5
 _OVER: Final = b"over"
-GRACE_S: Final = 5.0
+GRACE_S: Final = 10.0
 """How long a worker whose launcher is gone may show no sign of life, and its fragment take to be seen here."""
 _REMOTE_GRACE_S: Final = 65.0
 """The same in a network file system, where a file may be up to a minute old. Source: nfs(5), `acregmax`."""
